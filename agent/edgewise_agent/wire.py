@@ -1,0 +1,261 @@
+"""What agents, operator and gateway say to each other, as msgspec structs.
+
+This module owns the names and bounds of the wire; it imports nothing of the agent, so that the operator and the
+gateway may import it too. All bodies are JSON with camelCase names; unknown fields are ignored, so that an older
+side understands a newer one. Every request carries `Authorization: Bearer <token>` with a projected ServiceAccount
+token of audience `AUDIENCE`.
+
+Beats, agent to operator::
+
+    POST {operator}/v1/beats                      Beat -> 200 BeatAnswer | 401 | 403 | 422 Problem
+
+Uploads, agent to gateway. Content is addressed by its SHA-256, so two files with the same bytes travel once::
+
+    PUT   {gateway}/v1/uploads/{jobUID}/{podUID}                  UploadPlan -> 200 UploadStatus
+    PATCH {gateway}/v1/uploads/{jobUID}/{podUID}/blobs/{sha256}   bytes, header Upload-Offset -> 200 BlobStatus
+    POST  {gateway}/v1/uploads/{jobUID}/{podUID}/complete         -> 200 Manifest, after fsync of file and folder
+
+Every other answer is a `Problem`: 403 not this agent's pod, 409 wrong offset (the body is a `BlobStatus` with the
+right one) or bytes missing, 410 the job is gone (discard), 422 a body that breaks a rule, 425 the attempt is not in the
+job's status yet (try again), 507 the results volume is full (try again later).
+
+Manifests, gateway to operator. The gateway repeats itself until the verdict is final::
+
+    POST {operator}/v1/manifests                  Manifest -> 200 ManifestVerdict
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct, convert, json, to_builtins
+
+AUDIENCE: Final = "edgewise"
+"""The audience of the tokens that agents and gateway show."""
+
+CSI_DRIVER: Final = "outputs.edgewise.dev"
+"""The name of the CSI driver that serves output volumes."""
+
+OFFSET_HEADER: Final = "Upload-Offset"
+"""The request header of a PATCH: the position in the blob, in bytes, of the body's first byte."""
+
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+ShortName = Annotated[str, Meta(min_length=1, max_length=253)]
+Message = Annotated[str, Meta(max_length=1024)]
+UID = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+SHA256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Meta(min_length=1, max_length=1024)]
+"""A file's path relative to the output folder, with `/` between parts; never absolute, without `.` and `..` parts."""
+
+
+class Metrics(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the device measured of itself, at the beat's `sampled_at`.
+
+    `cpu_free_percent` is the mean since the previous beat over all of the device's CPUs; `celsius` is the hottest
+    thermal zone, None where the device has none that can be read (unknown, not 0).
+    """
+
+    cpu_free_percent: Percent
+    memory_available_percent: Percent
+    memory_free_bytes: Bytes
+    disk_free_bytes: Bytes
+    celsius: Annotated[float, Meta(ge=-100, le=250)] | None = None
+
+
+class Benchmark(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The last `sysbench cpu` result of one thread, in events per second, and when it was measured (device's clock)."""
+
+    events_per_second: Annotated[float, Meta(ge=0, le=1e9)]
+    measured_at: Annotated[datetime, Meta(tz=True)]
+
+
+class VolumeState(Enum):
+    """Where an output volume is on its way home."""
+
+    LIVE = "Live"
+    """mounted into a pod"""
+    SPOOLED = "Spooled"
+    """the pod has ended; waiting to be sent"""
+    SENDING = "Sending"
+    DONE = "Done"
+    """the gateway has acknowledged the manifest"""
+    DISCARDED = "Discarded"
+    """its job is gone, so nobody wants it any more"""
+    FAILED = "Failed"
+    """the gateway refused it for good; `message` says why, the files stay in the spool"""
+
+
+class VolumeReport(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One output volume that the device holds, or has finished within the last hour."""
+
+    pod_uid: UID
+    job_uid: UID
+    attempt: Annotated[int, Meta(ge=1, le=100_000)]
+    state: VolumeState
+    bytes_: Bytes = 0
+    """size of the files in it"""
+    sent_bytes: Bytes = 0
+    over_limit: bool = False
+    """a live volume that is over its size limit, or the device is under its free-space floor"""
+    message: Message = ""
+
+
+class Spool(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How full the device's spool of unsent results is. At `bytes_` >= `limit_bytes` no new volume is handed out."""
+
+    bytes_: Bytes
+    limit_bytes: Bytes
+
+
+class Beat(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One report of a device. `sequence` counts up from 1 within one `boot` (a random id of the agent's process)."""
+
+    node: ShortName
+    boot: Annotated[str, Meta(min_length=1, max_length=64)]
+    sequence: Annotated[int, Meta(ge=1)]
+    sampled_at: Annotated[datetime, Meta(tz=True)]
+    interval_seconds: Annotated[float, Meta(ge=0.5, le=3600)]
+    metrics: Metrics
+    spool: Spool
+    benchmark: Benchmark | None = None
+    volumes: Annotated[tuple[VolumeReport, ...], Meta(max_length=1000)] = ()
+    agent_version: Annotated[str, Meta(max_length=64)] = ""
+
+
+class BeatAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The operator's answer: its clock, and the UIDs of the pods that live on the device (for the volume journal).
+
+    `live_pods` is None while the operator does not know (it has just started); the agent then changes nothing.
+    `running` is the number of job pods that the operator has bound to the device, so that the benchmark can wait.
+    """
+
+    received_at: Annotated[datetime, Meta(tz=True)]
+    live_pods: tuple[UID, ...] | None = None
+    running: Count = 0
+
+
+class PlannedFile(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A file that the agent will send."""
+
+    name: FileName
+    bytes_: Bytes
+    sha256: SHA256
+
+
+class RefusedFile(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A file that is not sent, and why: Symlink, HardLink, NotAFile, BadName, TooMany, TooLarge, Changed, Unreadable."""
+
+    name: Annotated[str, Meta(max_length=1024)]
+    reason: Annotated[str, Meta(pattern="^[A-Z][A-Za-z]{0,63}$")]
+    message: Message = ""
+
+
+class UploadPlan(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Everything that one attempt's volume holds, said before the first byte is sent.
+
+    Files are unique by name. `refused` names at most 100 files, `refused_count` counts them all; `skipped` counts the
+    files that the app's `include` patterns leave out.
+    """
+
+    namespace: ShortName
+    job: ShortName
+    attempt: Annotated[int, Meta(ge=1, le=100_000)]
+    pod_name: ShortName
+    files: Annotated[tuple[PlannedFile, ...], Meta(max_length=100_000)]
+    refused: Annotated[tuple[RefusedFile, ...], Meta(max_length=100)] = ()
+    refused_count: Count = 0
+    skipped: Count = 0
+
+
+class BlobStatus(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How much of one blob the gateway holds safely. The next byte to send is at `offset`."""
+
+    sha256: SHA256
+    offset: Bytes
+
+
+class UploadStatus(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is still to send: every blob of the plan whose offset is short of its size. `complete`: nothing, all done."""
+
+    missing: tuple[BlobStatus, ...]
+    complete: bool = False
+
+
+class ResultFile(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A file as it was stored. `rows` counts a CSV's records after its header; None for other files."""
+
+    name: FileName
+    bytes_: Bytes
+    sha256: SHA256
+    rows: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Manifest(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The finished, verified results of one attempt, as stored by the gateway."""
+
+    namespace: ShortName
+    job: ShortName
+    job_uid: UID
+    pod_uid: UID
+    attempt: Annotated[int, Meta(ge=1, le=100_000)]
+    node: ShortName
+    completed_at: Annotated[datetime, Meta(tz=True)]
+    files: Annotated[tuple[ResultFile, ...], Meta(max_length=100_000)]
+    refused: Annotated[tuple[RefusedFile, ...], Meta(max_length=100)] = ()
+    refused_count: Count = 0
+    skipped: Count = 0
+
+
+class Verdict(Enum):
+    """What the operator makes of a manifest."""
+
+    PENDING = "Pending"
+    """not decided or not written to the job's status yet: ask again"""
+    PUBLISHED = "Published"
+    """these are the job's results"""
+    SUPERSEDED = "Superseded"
+    """another attempt's results are published: keep these aside, under their attempt"""
+    GONE = "Gone"
+    """the job was deleted"""
+
+
+class ManifestVerdict(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The operator's answer to a manifest; every verdict but Pending is final."""
+
+    verdict: Verdict
+
+
+class Problem(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Why a request was refused. `detail` names the object, what was wrong and what to do."""
+
+    reason: Annotated[str, Meta(pattern="^[A-Z][A-Za-z]{0,63}$")]
+    detail: Annotated[str, Meta(max_length=4096)]
+
+
+class OutputVolume(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the operator asks of an output volume; travels as the CSI volume's attributes (`to_attributes`)."""
+
+    job_uid: UID
+    job: ShortName
+    attempt: Annotated[int, Meta(ge=1, le=100_000)]
+    include: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=64)]
+    max_files: Annotated[int, Meta(ge=0, le=100_000)]
+    size_limit_bytes: Bytes
+    collect: str = "AtEnd"
+
+    def to_attributes(self) -> dict[str, str]:
+        """The struct as CSI volume attributes: one string a field, `include` as a JSON list."""
+        fields = to_builtins(self)
+        return {**{name: str(value) for name, value in fields.items()}, "include": json.encode(self.include).decode()}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, str]) -> "OutputVolume":
+        """The inverse of `to_attributes`; attributes of other names are ignored.
+
+        Raises `msgspec.ValidationError` (also for a missing attribute) or `msgspec.DecodeError`.
+        """
+        fields = dict(attributes)
+        return convert({**fields, "include": json.decode(fields.get("include", "[]"))}, cls, strict=False)
