@@ -1,0 +1,38 @@
+"""The part of an object that Kubernetes itself owns, as far as Edgewise reads it.
+
+Owns no schema: the API server has its own for metadata.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import Field
+
+from edgewise.api.schema import Model, Rule
+from edgewise.api.text import Timestamp
+
+GROUP: Final = "edgewise.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = "edgewise.dev/v1alpha1"
+
+NAME_LENGTH: Final = 52
+"""The longest name of an EdgeApp or EdgeJob: a pod's name adds a dash, five characters, a dash and the attempt."""
+
+SHORT_NAME: Final = Rule(
+    f"size(self.metadata.name) <= {NAME_LENGTH}",
+    f"the name must have at most {NAME_LENGTH} characters, so that a pod's name can be made from it",
+)
+
+
+class Metadata(Model):
+    """Standard object's metadata."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: Timestamp | None = None
+    deletion_timestamp: Timestamp | None = None
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    annotations: Mapping[str, str] = Field(default_factory=dict)
