@@ -1,0 +1,1 @@
+"""A real Kubernetes edge fleet on one Linux machine, without Docker."""

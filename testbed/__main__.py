@@ -1,0 +1,5 @@
+"""`python -m testbed VERB`."""
+
+from testbed.cli import main
+
+main()

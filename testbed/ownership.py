@@ -1,0 +1,71 @@
+"""One fleet a machine: which checkout it belongs to, and one verb at a time.
+
+The owner is written on the fleet's tmpfs, so it is gone with a restart of the
+machine, as the fleet is.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from testbed import paths
+from testbed.commands import run
+from testbed.errors import FleetError
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Lets one verb at a time change the fleet.
+
+    Raises:
+        FleetError: another verb is at work.
+    """
+    paths.LOCK.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(paths.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 200, 0).decode() or "another process"
+            raise FleetError(f"the fleet is busy with `{holder}`: try again when that has ended") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{Path.cwd()}: process {os.getpid()}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def owner() -> Path | None:
+    """The checkout whose fleet is on this machine, up or left half-way."""
+    try:
+        return Path(paths.OWNER.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def require() -> None:
+    """Raises:
+    FleetError: the fleet on this machine belongs to another checkout that still exists.
+    """
+    other = owner()
+    if other and other != paths.CHECKOUT and other.exists():
+        raise FleetError(f"the fleet on this machine belongs to {other}: end it with {other}/.testbed/bin/fleet down")
+
+
+def claim() -> None:
+    """Mounts the fleet's tmpfs and writes this checkout on it; does nothing when that is done."""
+    require()
+    if not paths.RUN.is_mount():
+        paths.RUN.mkdir(exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", "mode=755,size=64m", "edgewise-testbed", paths.RUN)
+    paths.OWNER.write_text(str(paths.CHECKOUT))
+
+
+def release() -> None:
+    """Unmounts the fleet's tmpfs with all records; nothing may run any more."""
+    if paths.RUN.is_mount():
+        run("umount", paths.RUN)
+    if paths.RUN.exists():
+        paths.RUN.rmdir()
