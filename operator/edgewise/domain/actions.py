@@ -1,0 +1,69 @@
+"""What a plan can ask for. control/writer.py carries each out; nothing else writes to the API."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from edgewise.domain.views import Key
+
+
+@dataclass(frozen=True, slots=True)
+class CreateNode:
+    """Make the EdgeNode of a device whose agent has reported for the first time."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    """Create a job's pod. It is no error when the job's own pod of that name is there already."""
+
+    job: Key
+    job_uid: str
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete exactly this pod: by UID and, where `resource_version` is given, only if it has not changed since."""
+
+    pod: Key
+    uid: str
+    resource_version: str | None = None
+    grace_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PatchStatus:
+    """Bring an object's status to `status` (a whole one), if the object is still at `resource_version`."""
+
+    plural: str
+    key: Key
+    """the namespace is empty for EdgeNodes"""
+    resource_version: str
+    old: Mapping[str, Any]
+    new: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A Kubernetes Event on an object: `kind` Warning or Normal, `reason` one CamelCase word."""
+
+    regarding_kind: str
+    key: Key
+    uid: str
+    warning: bool
+    reason: str
+    message: str
+
+
+Action = CreateNode | CreatePod | DeletePod | PatchStatus | Event
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, and when to look again even if nothing happens (None: no need)."""
+
+    actions: tuple[Action, ...]
+    wake_at: datetime | None

@@ -1,0 +1,51 @@
+"""Kubernetes conditions as kstatus reads them: observedGeneration on each, times that change only with the status."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from edgewise.api import Condition, ConditionStatus
+
+LONGEST_MESSAGE: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one condition should say now."""
+
+    type: str
+    holds: bool
+    reason: str
+    message: str
+
+
+def updated(old: Iterable[Condition], claims: Iterable[Claim], generation: int, now: datetime) -> tuple[Condition, ...]:
+    """The claims as conditions, each with the old transition time where its status has not changed."""
+    before = {condition.type: condition for condition in old}
+    conditions = []
+    for claim in claims:
+        status = ConditionStatus.TRUE if claim.holds else ConditionStatus.FALSE
+        previous = before.get(claim.type)
+        unchanged = previous is not None and previous.status is status
+        conditions.append(
+            Condition(
+                type=claim.type,
+                status=status,
+                reason=claim.reason,
+                message=shortened(claim.message),
+                observed_generation=generation,
+                last_transition_time=previous.last_transition_time if previous and unchanged else now,
+            )
+        )
+    return tuple(conditions)
+
+
+def holds(conditions: Iterable[Condition], name: str) -> bool:
+    """Whether the condition `name` is there and True."""
+    return any(condition.type == name and condition.status is ConditionStatus.TRUE for condition in conditions)
+
+
+def shortened(message: str, longest: int = LONGEST_MESSAGE) -> str:
+    """The message, cut to what the API takes."""
+    return message if len(message) <= longest else message[: longest - 1] + "…"

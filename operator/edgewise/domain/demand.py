@@ -1,0 +1,61 @@
+"""What one job asks of a device, and how much of a device is taken: the inputs of eligibility and policies."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from edgewise.api import EdgeAppSpec, EdgeJobSpec, parse_quantity
+from edgewise.domain.views import BeatView, Key, NodeView, PodPhase, PodView
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A job that waits for a device. `requests` is in base units."""
+
+    job: Key
+    job_uid: str
+    spec: EdgeJobSpec
+    app: EdgeAppSpec
+    requests: Mapping[str, float]
+    failed_on: frozenset[str] = frozenset()
+    """devices on which an earlier attempt ended badly: avoided, not forbidden"""
+
+
+def requested(app: EdgeAppSpec) -> dict[str, float]:
+    """What the scheduler will count for the app's pod: its requests, and its limits where no request is given."""
+    quantities = {**app.resources.limits, **app.resources.requests}
+    return {name: float(parse_quantity(quantity)) for name, quantity in quantities.items()}
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the jobs on one device take. It grows while a batch is placed, so that the next job sees the reservation."""
+
+    jobs: int = 0
+    """jobs that hold one of the device's slots"""
+    unreflected: int = 0
+    """those of them that the device's newest beat can't show yet"""
+    requests: Counter[str] = field(default_factory=Counter)
+    unreflected_memory_bytes: float = 0.0
+
+    def take(self, requests: Mapping[str, float], *, reflected: bool) -> None:
+        """Count one job."""
+        self.jobs += 1
+        self.requests.update(requests)
+        if not reflected:
+            self.unreflected += 1
+            self.unreflected_memory_bytes += requests.get("memory", 0.0)
+
+
+def is_reflected(pod: PodView, beat: BeatView | None) -> bool:
+    """Whether the beat's mean was measured wholly while the pod ran, so that its load is in the figures."""
+    return beat is not None and pod.running_since is not None and beat.received_at - beat.interval >= pod.running_since
+
+
+def usage_of(nodes: Mapping[str, NodeView], pods: Iterable[PodView]) -> dict[str, Usage]:
+    """The usage of each device by the job pods that have not ended."""
+    usage = {name: Usage() for name in nodes}
+    for pod in pods:
+        if pod.node in usage and pod.phase in (PodPhase.PENDING, PodPhase.RUNNING, PodPhase.UNKNOWN):
+            usage[pod.node].take(pod.requests, reflected=is_reflected(pod, nodes[pod.node].beat))
+    return usage

@@ -1,0 +1,127 @@
+"""One job's next state in the making: what the lifecycle's steps write to, and how it becomes a status.
+
+Owns the shape of EdgeJob.status and its conditions. It decides nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from edgewise_agent import wire
+
+from edgewise.api import Attempt, EdgeJobStatus, Phase, PlacementStatus, Results
+from edgewise.api.job_status import ATTEMPTS_KEPT
+from edgewise.domain.actions import Action, DeletePod
+from edgewise.domain.attempts import disruptions, failures
+from edgewise.domain.conditions import Claim, updated
+from edgewise.domain.demand import Demand
+from edgewise.domain.views import AppView, Installation, JobView, NodeView, PodView
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a job ended: as `Complete` or `Failed`, with a reason for programs and a sentence for people."""
+
+    condition: Literal["Complete", "Failed"]
+    phase: Phase
+    reason: str
+    message: str
+
+
+@dataclass(slots=True)
+class Draft:
+    """A job, everything known of it, and what is decided of it so far in this pass."""
+
+    job: JobView
+    app: AppView | None
+    pods: dict[str, PodView]
+    """the job's pods by UID"""
+    nodes: Mapping[str, NodeView]
+    manifests: Mapping[str, wire.Manifest]
+    installation: Installation
+    now: datetime
+
+    attempts: list[Attempt]
+    placement: PlacementStatus | None
+    results: Results | None
+    start_time: datetime | None
+    phase: Phase = Phase.PENDING
+    waiting: str = ""
+    """what the job waits for, in words"""
+    next_attempt_at: datetime | None = None
+    stalled: tuple[str, str] | None = None
+    suspended: bool = False
+    end: End | None = None
+    demand: Demand | None = None
+    """set when the job should be placed in this pass"""
+    actions: list[Action] = field(default_factory=list)
+    wake_at: datetime | None = None
+
+    def wake(self, at: datetime) -> None:
+        """Ask for another look at this job at `at`, or earlier."""
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+    def wake_in(self, delay: timedelta) -> None:
+        """Ask for another look after `delay`."""
+        self.wake(self.now + delay)
+
+    def pod_of(self, attempt: Attempt) -> PodView | None:
+        """The attempt's pod, if it is still there."""
+        return self.pods.get(attempt.pod_uid)
+
+    def delete(self, pod: PodView, *, only_unchanged: bool = False) -> None:
+        """Delete a pod, unless it is being deleted already; `only_unchanged`: not if it was bound meanwhile."""
+        if not pod.deleting:
+            version = pod.resource_version if only_unchanged else None
+            self.actions.append(DeletePod(pod.key, pod.uid, version))
+
+    def change(self, attempt: Attempt, **values: object) -> Attempt:
+        """Replace an attempt by one with other values, and return that."""
+        changed = attempt.model_copy(update=values)
+        self.attempts[self.attempts.index(attempt)] = changed
+        return changed
+
+    def status(self) -> EdgeJobStatus:
+        """The draft as a whole new status; condition times change only with their status."""
+        old = self.job.status
+        shown = self.attempts[-ATTEMPTS_KEPT:]
+        return old.model_copy(
+            update={
+                "observed_generation": self.job.generation,
+                "phase": self.end.phase if self.end else self.phase,
+                "conditions": updated(old.conditions, self._claims(), self.job.generation, self.now),
+                "start_time": self.start_time,
+                "completion_time": (old.completion_time or self.now) if self.end else None,
+                "node": shown[-1].node if shown else "",
+                "attempts": tuple(shown),
+                "failures": failures(self.attempts),
+                "disruptions": disruptions(self.attempts),
+                "next_attempt_at": self.next_attempt_at,
+                "placement": self.placement,
+                "results": self.results,
+            }
+        )
+
+    def _claims(self) -> list[Claim]:
+        end = self.end
+        idle = end is not None or self.suspended
+        return [
+            _ending("Complete", end),
+            _ending("Failed", end),
+            Claim("Finished", end is not None, end.reason if end else "NotYet", end.message if end else ""),
+            Claim("Suspended", self.suspended, "Suspended" if self.suspended else "Active", ""),
+            Claim("Stalled", self.stalled is not None, *(self.stalled or ("Fine", ""))),
+            Claim(
+                "Reconciling",
+                not idle and self.stalled is None,
+                "Settled" if idle else self.phase,
+                "" if idle else self.waiting,
+            ),
+        ]
+
+
+def _ending(name: str, end: End | None) -> Claim:
+    if end is None:
+        return Claim(name, False, "NotYet", "")
+    return Claim(name, end.condition == name, end.reason, end.message if end.condition == name else "")

@@ -1,0 +1,126 @@
+"""What the EdgeNodes and EdgeApps say of themselves: their status, written on a meaningful change only.
+
+A device's status is written when its readiness changes or its spec does; otherwise at most once a minute, and only
+when its score has moved by over 10 % or its work has changed. Beats themselves are never written.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from edgewise.api import EdgeNodeStatus, Factors, NodeBenchmark, NodeMetrics, NodeSpool, status_body
+from edgewise.domain import unsupported
+from edgewise.domain.actions import Action, CreateNode, PatchStatus
+from edgewise.domain.conditions import Claim, updated
+from edgewise.domain.demand import Usage
+from edgewise.domain.eligibility import unready
+from edgewise.domain.policies import Ranking, device_score
+from edgewise.domain.views import AppView, Key, NodeView, Snapshot
+
+QUIET: Final = timedelta(minutes=1)
+MEANINGFUL: Final = 0.10
+
+
+def report(snapshot: Snapshot, usage: dict[str, Usage], now: datetime) -> list[Action]:
+    """The EdgeNodes to make, and the statuses to write."""
+    actions: list[Action] = [CreateNode(name) for name in sorted(snapshot.beats_without_node)]
+    actions += [
+        PatchStatus(
+            "edgenodes", Key("", node.name), node.resource_version, status_body(node.status), status_body(status)
+        )
+        for node in snapshot.nodes.values()
+        if (new := node_status(node, usage[node.name], snapshot, now)) != node.status
+    ]
+    actions += [patch for app in snapshot.apps.values() if (patch := app_patch(app, now))]
+    return actions
+
+
+def wake_ups(snapshot: Snapshot, now: datetime) -> Iterable[datetime]:
+    """Silence makes no event, so look again one interval after anything was heard."""
+    return [now + snapshot.installation.beat_interval] if snapshot.nodes else []
+
+
+def node_status(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime) -> EdgeNodeStatus:
+    """The device's status: a new one where something meaningful changed, else the old one as it is."""
+    why = unready(node, snapshot.installation)
+    missing = unsupported.in_node(node.spec)
+    reason, message = why or ("Fresh", "it reports and can take work")
+    claims = [
+        Claim("Ready", why is None, reason, message),
+        Claim("Stalled", missing is not None, "NotSupported" if missing else "Fine", missing or ""),
+        Claim("Reconciling", False, "Settled", ""),
+    ]
+    ranking = device_score(node, Usage())
+    old = node.status
+    same = ready_reason(old) == reason and old.observed_generation == node.generation
+    if same and not _moved(node, ranking, usage, now):
+        return old
+    beat = node.beat
+    values: dict[str, object] = {
+        "observed_generation": node.generation,
+        "conditions": updated(old.conditions, claims, node.generation, now),
+        "running": usage.jobs,
+    }
+    if beat is not None:
+        metrics = beat.metrics
+        values |= {
+            "score": round(ranking.score, 3),
+            "factors": Factors(
+                load=round(ranking.factors.load, 3),
+                performance=round(ranking.factors.performance, 3),
+                thermal=round(ranking.factors.thermal, 3),
+            ),
+            "metrics": NodeMetrics(
+                cpu_free_percent=round(metrics.cpu_free_percent, 1),
+                memory_available_percent=round(metrics.memory_available_percent, 1),
+                memory_free_bytes=metrics.memory_free_bytes,
+                disk_free_bytes=metrics.disk_free_bytes,
+                celsius=metrics.celsius,
+            ),
+            "benchmark": NodeBenchmark(
+                events_per_second=round(beat.benchmark.events_per_second, 1), measured_at=beat.benchmark.measured_at
+            )
+            if beat.benchmark
+            else None,
+            "spool": NodeSpool(bytes_=beat.spool.bytes_, limit_bytes=beat.spool.limit_bytes),
+            "last_beat_time": beat.received_at,
+            "agent_version": beat.agent_version,
+            "architecture": node.kube.architecture if node.kube else old.architecture,
+        }
+    return old.model_copy(update=values)
+
+
+def ready_reason(status: EdgeNodeStatus) -> str:
+    """The reason of the condition Ready; empty where there is none yet."""
+    return next((one.reason for one in status.conditions if one.type == "Ready"), "")
+
+
+def _moved(node: NodeView, ranking: Ranking, usage: Usage, now: datetime) -> bool:
+    """Whether the device's figures have changed enough to be worth a write."""
+    old = node.status
+    if node.beat is None:
+        return False
+    if old.score is None or (old.benchmark is None and node.beat.benchmark is not None):
+        return True
+    if old.last_beat_time is not None and now - old.last_beat_time < QUIET:
+        return False
+    return abs(ranking.score - old.score) > MEANINGFUL * max(old.score, 1e-9) or old.running != usage.jobs
+
+
+def app_patch(app: AppView, now: datetime) -> PatchStatus | None:
+    """An EdgeApp is ready when everything that it asks for is supported."""
+    missing = unsupported.in_app(app.spec)
+    claims = [
+        Claim("Ready", missing is None, "NotSupported" if missing else "Valid", missing or "jobs can use it"),
+        Claim("Stalled", missing is not None, "NotSupported" if missing else "Fine", missing or ""),
+        Claim("Reconciling", False, "Settled", ""),
+    ]
+    status = app.status.model_copy(
+        update={
+            "observed_generation": app.generation,
+            "conditions": updated(app.status.conditions, claims, app.generation, now),
+        }
+    )
+    if status == app.status:
+        return None
+    return PatchStatus("edgeapps", app.key, app.resource_version, status_body(app.status), status_body(status))

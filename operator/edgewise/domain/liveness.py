@@ -1,0 +1,40 @@
+"""Whether a device is there: from the age of its beats and from what Kubernetes says of its kubelet.
+
+A stale device takes no new work, its running work goes on. A device is dead only when both its agent and its
+kubelet have gone silent: a dead agent on a living device never kills a job.
+"""
+
+from datetime import timedelta
+from enum import Enum
+
+from edgewise.domain.views import NodeView
+
+STALE_INTERVALS = 1.5
+DEAD_INTERVALS = 2.0
+
+
+class Liveness(Enum):
+    """What is known of a device's life."""
+
+    FRESH = "Fresh"
+    STALE = "Stale"
+    """no beat for 1.5 intervals"""
+    DEAD = "Dead"
+    """no beat for 2 intervals, and Kubernetes has lost the kubelet too"""
+
+
+def silence(node: NodeView, interval: timedelta) -> timedelta:
+    """How long no beat has come, as far as this operator can know. `interval` stands in where no beat has told one."""
+    return node.beat.age if node.beat else max(node.leading_for, interval * STALE_INTERVALS)
+
+
+def liveness(node: NodeView, interval: timedelta) -> Liveness:
+    """The device's liveness. `interval` is the installation's, for a device that has not reported yet."""
+    expected = node.beat.interval if node.beat else interval
+    silent = silence(node, interval)
+    kubelet_lost = node.kube is None or node.kube.ready is None
+    if silent >= expected * DEAD_INTERVALS and kubelet_lost:
+        return Liveness.DEAD
+    if node.beat is None or silent >= expected * STALE_INTERVALS:
+        return Liveness.STALE
+    return Liveness.FRESH

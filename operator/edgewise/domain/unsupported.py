@@ -1,0 +1,37 @@
+"""Fields of the contract that this version does not act on. They are reported, never silently ignored.
+
+A line goes when the work that acts on its field lands.
+"""
+
+from edgewise.api import Collect, EdgeAppSpec, EdgeJobSpec, EdgeNodeSpec
+
+
+def in_app(app: EdgeAppSpec) -> str | None:
+    """What of an EdgeApp is not acted on, as a sentence with the remedy; None: nothing."""
+    if app.inputs:
+        return "spec.inputs is not supported yet: remove it, and bring the data in the image or a ConfigMap"
+    if app.requires.devices:
+        return "spec.requires.devices is not supported yet: remove it, and select devices by spec.requires.nodeSelector"
+    if app.source and app.source.bundle:
+        return "spec.source.bundle is not supported yet: use spec.source.configMap, or put the files in the image"
+    if app.outputs and app.outputs.collect is not Collect.AT_END:
+        return f"spec.outputs.collect {app.outputs.collect} is not supported yet: use AtEnd"
+    return None
+
+
+def in_job(job: EdgeJobSpec) -> str | None:
+    """What of an EdgeJob is not acted on, as a sentence with the remedy; None: nothing."""
+    if job.completions != 1 or (job.parallelism or 1) != 1:
+        return "spec.completions and spec.parallelism other than 1 are not supported yet: make one EdgeJob for each run"
+    if job.retention.results is not None:
+        return "spec.retention.results is not supported yet: leave it null, which keeps the results"
+    return None
+
+
+def in_node(node: EdgeNodeSpec) -> str | None:
+    """What of an EdgeNode is not acted on, as a sentence; None: nothing."""
+    if node.devices:
+        return "spec.devices is not supported yet: no job can ask for them"
+    if node.data:
+        return "spec.data is not supported yet: no job can mount it"
+    return None

@@ -1,0 +1,20 @@
+"""What becomes of results that the gateway holds: the job's, another attempt's loss, or nobody's."""
+
+from edgewise_agent import wire
+
+from edgewise.api import ResultsState
+from edgewise.domain.conditions import holds
+from edgewise.domain.views import JobView
+
+
+def verdict(manifest: wire.Manifest, job: JobView | None) -> wire.Verdict:
+    """The verdict, from what is written in the job's status alone: so it holds after a crash.
+
+    `job` is the one of the manifest's name, None when there is none. Anything undecided is Pending.
+    """
+    if job is None or job.uid != manifest.job_uid:
+        return wire.Verdict.GONE
+    results = job.status.results
+    if results is not None and results.state in (ResultsState.COMPLETE, ResultsState.PARTIAL):
+        return wire.Verdict.PUBLISHED if results.pod_uid == manifest.pod_uid else wire.Verdict.SUPERSEDED
+    return wire.Verdict.SUPERSEDED if holds(job.status.conditions, "Finished") else wire.Verdict.PENDING

@@ -1,0 +1,198 @@
+"""What decisions look at: one frozen snapshot of the cluster, built by control/world.py.
+
+Owns the shapes only. Times are aware UTC on the operator's clock; ages are monotonic. A view never changes; a
+newer event makes a new one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+
+from edgewise_agent import wire
+
+from edgewise.api import (
+    EdgeAppSpec,
+    EdgeAppStatus,
+    EdgeJobSpec,
+    EdgeJobStatus,
+    EdgeNodeSpec,
+    EdgeNodeStatus,
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A namespaced object's name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A taint of a Node."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class KubeNode:
+    """What Kubernetes says of a device: its Node object.
+
+    `allocatable` is in base units (cores, bytes, counts). `ready` is None when the node controller has lost contact
+    with the kubelet (condition Ready is Unknown).
+    """
+
+    uid: str
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    unschedulable: bool
+    ready: bool | None
+    allocatable: Mapping[str, float]
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class BeatView:
+    """The newest beat of a device. `age` counts from its arrival, or from the start of leadership if that is later."""
+
+    age: timedelta
+    received_at: datetime
+    interval: timedelta
+    metrics: wire.Metrics
+    benchmark: wire.Benchmark | None
+    spool: wire.Spool
+    volumes: Mapping[str, wire.VolumeReport]
+    """by pod UID"""
+    agent_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A device. `kube` is None when there is no Node of that name (any more), `beat` when no agent has reported."""
+
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: EdgeNodeSpec
+    status: EdgeNodeStatus
+    kube: KubeNode | None
+    beat: BeatView | None
+    leading_for: timedelta
+    """how long this operator has led, so how long it could have received a beat"""
+
+
+@dataclass(frozen=True, slots=True)
+class AppView:
+    """An EdgeApp."""
+
+    key: Key
+    uid: str
+    generation: int
+    resource_version: str
+    spec: EdgeAppSpec
+    status: EdgeAppStatus
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """An EdgeJob."""
+
+    key: Key
+    uid: str
+    generation: int
+    resource_version: str
+    created_at: datetime
+    deleting: bool
+    spec: EdgeJobSpec
+    status: EdgeJobStatus
+
+
+class PodPhase(Enum):
+    """Kubernetes' own pod phases."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """A job's pod, cut down to what decisions need.
+
+    `node` is the device it was created for (its required affinity), `bound` whether the scheduler has bound it.
+    `running_since` is when this operator first saw it running, on the operator's own clock; `started_at` and
+    `finished_at` are what the device's kubelet wrote.
+    """
+
+    key: Key
+    uid: str
+    resource_version: str
+    job_uid: str
+    job: str
+    attempt: int
+    node: str
+    placement: str
+    """the decision that chose the node, as JSON, from the pod's annotation"""
+    phase: PodPhase
+    bound: bool
+    deleting: bool
+    created_at: datetime
+    running_since: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    """why the pod or its container ended (OOMKilled, Evicted, DeadlineExceeded …)"""
+    message: str = ""
+    waiting_reason: str = ""
+    """why its container does not run yet (ImagePullBackOff, ContainerCreating …)"""
+    waiting_message: str = ""
+    unschedulable: str = ""
+    """the scheduler's message when it finds no room"""
+    requests: Mapping[str, float] = field(default_factory=dict)
+    """in base units (cores, bytes, counts)"""
+    has_outputs: bool = False
+    """whether it has an output volume, so results to wait for"""
+
+    @property
+    def ended(self) -> bool:
+        """Whether its containers have ended for good."""
+        return self.phase in (PodPhase.SUCCEEDED, PodPhase.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What the installation's settings say about decisions."""
+
+    default_policy: str = "Score"
+    default_slots: int = 4
+    beat_interval: timedelta = timedelta(seconds=10)
+    priority_class: str = ""
+    gateway_url: str = ""
+    """the address under which users reach results, without a trailing slash"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one planning pass looks at."""
+
+    nodes: Mapping[str, NodeView]
+    apps: Mapping[Key, AppView]
+    jobs: Mapping[Key, JobView]
+    pods: Mapping[str, tuple[PodView, ...]]
+    """every job pod, by its job's UID"""
+    manifests: Mapping[str, wire.Manifest]
+    """results that the gateway holds and has asked a verdict for, by pod UID"""
+    beats_without_node: frozenset[str] = frozenset()
+    """devices whose agent reports but that have no EdgeNode yet"""
+    installation: Installation = field(default_factory=Installation)
