@@ -5,7 +5,7 @@ Owns what a user asks for; what became of it is in job_status.py.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from edgewise.api.edge_app import Arguments
 from edgewise.api.environment import Env, EnvSources
@@ -14,10 +14,49 @@ from edgewise.api.kind import Column, Kind
 from edgewise.api.metadata import API_VERSION, NAME_LENGTH, SHORT_NAME, Metadata
 from edgewise.api.schema import Model, Rule, api_name, rules, unique
 from edgewise.api.selection import Affinity, NodeSelector
-from edgewise.api.text import Duration, ObjectName
+from edgewise.api.text import DURATION_LENGTH, DURATION_PATTERN, Duration, ObjectName
 
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 """A length of time in seconds, up to a year."""
+
+
+def _unless(word: str) -> BeforeValidator:
+    """Reads `word` as None. Null alone would not do: `kubectl apply` drops it, and the default would come back."""
+    return BeforeValidator(lambda value: None if value == word else value)
+
+
+Never: Final = "Never"
+ReplaceAfter = Annotated[
+    Annotated[int, Field(ge=10, le=31_536_000)] | None,
+    _unless(Never),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "nullable": True,
+            "minimum": 10,
+            "maximum": 31_536_000,
+            "maxLength": len(Never),
+            "pattern": f"^{Never}$",
+        }
+    ),
+]
+"""Seconds, or None for `Never`."""
+
+Forever: Final = "Forever"
+KeptFor = Annotated[
+    Duration | None,
+    _unless(Forever),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "nullable": True,
+            "minLength": 2,
+            "maxLength": DURATION_LENGTH,
+            "pattern": f"^({Forever}|{DURATION_PATTERN})$",
+        }
+    ),
+]
+"""A `Duration`, or None for `Forever`."""
 
 CHANGEABLE: Final = frozenset({"suspend", "cancel", "priority", "retention"})
 """The fields of an EdgeJob's spec that may change after its creation."""
@@ -73,17 +112,17 @@ class Retry(Model):
 class Disconnect(Model):
     """What happens when the job's device can't be reached."""
 
-    replace_after_seconds: Annotated[int, Field(ge=10, le=31_536_000)] | None = 60
-    """How long to wait before the job is started elsewhere; null waits for the device without end."""
+    replace_after_seconds: ReplaceAfter = 60
+    """How long to wait before the job is started elsewhere, from 10; Never (or null) waits for the device."""
 
 
 class Retention(Model):
     """How long what a finished job leaves behind is kept. The EdgeJob itself is never deleted."""
 
-    pods: Duration | None = "1h"
-    """How long its pods are kept; null keeps them."""
-    results: Duration | None = None
-    """How long its results are kept; null keeps them."""
+    pods: KeptFor = "1h"
+    """How long its pods are kept, such as 90s, 1h30m or 7d; Forever (or null) keeps them."""
+    results: KeptFor = None
+    """How long its results are kept, such as 90s, 1h30m or 7d; Forever (or null) keeps them."""
 
 
 class EdgeJobSpec(Model):
@@ -136,8 +175,10 @@ class EdgeJob(Model):
 
 
 def _unchanging(field: str) -> Rule:
+    # Not `self.?field == oldSelf.?field`: the API server can't estimate the cost of comparing optionals.
+    new, old = f"self.spec.{field}", f"oldSelf.spec.{field}"
     return Rule(
-        f"self.spec.?{field} == oldSelf.spec.?{field}",
+        f"has({new}) == has({old}) && (!has({new}) || {new} == {old})",
         f"{field} can't be changed after the job's creation: delete the EdgeJob and create it anew, or create another",
         field=f"spec.{field}",
     )

@@ -70,24 +70,19 @@ def _rfc3339(time: datetime) -> str:
 Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str)]
 """A point in time, aware; written as RFC 3339 in UTC and in whole seconds, as Kubernetes writes its own."""
 
-_DURATION = r"(?:(\d{1,5})d)?(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?"
-_DURATION_PARTS = pattern(_DURATION, ASCII)
+DURATION_PATTERN: Final = "([0-9]{1,5}d)?([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?"
+DURATION_LENGTH: Final = 24
 
-Duration = Annotated[
-    str,
-    Field(
-        min_length=2,
-        max_length=24,
-        pattern="^([0-9]{1,5}d)?([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$",
-    ),
-]
+Duration = Annotated[str, Field(min_length=2, max_length=DURATION_LENGTH, pattern=f"^{DURATION_PATTERN}$")]
 """A length of time as people write it: days, hours, minutes and seconds, such as 90s, 1h30m or 7d."""
+
+_DURATION = pattern(DURATION_PATTERN, ASCII)
 
 
 def parse_duration(text: str) -> timedelta:
     """The length of time that a `Duration` means. Raises `ValueError` for anything else."""
-    match = _DURATION_PARTS.fullmatch(text)
+    match = _DURATION.fullmatch(text)
     if not text or match is None:
         raise ValueError(f"{text!r} is no duration: write days, hours, minutes and seconds, such as 90s, 1h30m or 7d")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    days, hours, minutes, seconds = (int(part[:-1]) if part else 0 for part in match.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)

@@ -46,10 +46,8 @@ def dead(node: NodeView, installation: Installation) -> Why | None:
     """Neither the agent nor the kubelet has reported."""
     if liveness(node, installation.beat_interval) is not Liveness.DEAD:
         return None
-    return (
-        "Dead",
-        f"no beat for {_seconds(node, installation)}, and Kubernetes has lost its kubelet: is it powered and connected?",
-    )
+    silent = _seconds(node, installation)
+    return "Dead", f"no beat for {silent}, and Kubernetes has lost its kubelet: is it powered and connected?"
 
 
 def stale(node: NodeView, installation: Installation) -> Why | None:

@@ -1,0 +1,1 @@
+"""How Edgewise's programs in the cluster talk to the API server: raw requests, watches, and whose token it is."""
