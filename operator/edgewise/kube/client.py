@@ -94,7 +94,7 @@ class KubeClient:
     async def lines(self, path: str, query: Mapping[str, str], *, silence: timedelta) -> AsyncIterator[bytes]:
         """The lines of a watch, until the server ends it.
 
-        Raises `Unreachable` when the stream breaks or is silent for longer than `silence`, `Refused` when there is none.
+        Raises `Unreachable` when the stream breaks or is silent for over `silence`, `Refused` when there is none.
         """
         question = f"watch {path}"
         try:

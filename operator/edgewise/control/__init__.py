@@ -1,0 +1,1 @@
+"""The operator's one way: event -> snapshot -> plan -> apply."""

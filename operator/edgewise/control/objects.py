@@ -1,0 +1,245 @@
+"""Slim shapes of the objects that the operator reads, and how they become the views that decisions look at."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Raw, Struct, field, json
+
+from edgewise.api import EdgeApp, EdgeJob, parse_quantity
+from edgewise.domain.pods import (
+    ATTEMPT_LABEL,
+    JOB_LABEL,
+    JOB_UID_LABEL,
+    NODE_LABEL,
+    OUTPUTS_VOLUME,
+    PLACEMENT_ANNOTATION,
+)
+from edgewise.domain.views import AppView, JobView, Key, KubeNode, PodPhase, PodView, Taint
+
+
+class Meta(Struct, rename="camel", frozen=True):
+    """An object's metadata."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = "0"
+    creation_timestamp: datetime = datetime.fromtimestamp(0, UTC)
+    deletion_timestamp: datetime | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Terminated(Struct, rename="camel", frozen=True):
+    """How a container ended."""
+
+    exit_code: int | None = None
+    reason: str = ""
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Waiting(Struct, frozen=True):
+    """Why a container does not run."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class Running(Struct, rename="camel", frozen=True):
+    """Since when a container runs."""
+
+    started_at: datetime | None = None
+
+
+class ContainerState(Struct, frozen=True):
+    """One of three."""
+
+    waiting: Waiting | None = None
+    running: Running | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(Struct, frozen=True):
+    """A container's state."""
+
+    state: ContainerState = ContainerState()
+
+
+class ConditionStruct(Struct, frozen=True):
+    """A condition of a Pod or Node."""
+
+    type: str
+    status: str = "Unknown"
+    reason: str = ""
+    message: str = ""
+
+
+class PodStatus(Struct, rename="camel", frozen=True):
+    """What kubelet and scheduler say of a pod."""
+
+    phase: PodPhase = PodPhase.PENDING
+    reason: str = ""
+    message: str = ""
+    conditions: list[ConditionStruct] = []
+    container_statuses: list[ContainerStatus] = []
+
+
+class Amounts(Struct, frozen=True):
+    """A container's resources, as quantities."""
+
+    requests: dict[str, str] = {}
+
+
+class Container(Struct, frozen=True):
+    """A container of a pod."""
+
+    resources: Amounts = Amounts()
+
+
+class VolumeName(Struct, frozen=True):
+    """A volume of a pod."""
+
+    name: str
+
+
+class PodSpec(Struct, rename="camel", frozen=True):
+    """What a pod asks for."""
+
+    node_name: str = ""
+    containers: list[Container] = []
+    volumes: list[VolumeName] = []
+
+
+class PodObject(Struct, frozen=True):
+    """A Pod."""
+
+    metadata: Meta
+    spec: PodSpec
+    status: PodStatus = PodStatus()
+
+    def view(self, running_since: datetime | None) -> PodView:
+        """The pod as decisions see it. Raises ValueError for one whose labels are not a job pod's."""
+        labels, status = self.metadata.labels, self.status
+        state = status.container_statuses[0].state if status.container_statuses else ContainerState()
+        ended, waiting = state.terminated, state.waiting
+        started_at = ended.started_at if ended else state.running.started_at if state.running else None
+        scheduled = next((one for one in status.conditions if one.type == "PodScheduled"), None)
+        return PodView(
+            key=Key(self.metadata.namespace, self.metadata.name),
+            uid=self.metadata.uid,
+            resource_version=self.metadata.resource_version,
+            job_uid=labels.get(JOB_UID_LABEL, ""),
+            job=labels.get(JOB_LABEL, ""),
+            attempt=int(labels.get(ATTEMPT_LABEL, "")),
+            node=labels.get(NODE_LABEL, ""),
+            placement=self.metadata.annotations.get(PLACEMENT_ANNOTATION, ""),
+            phase=status.phase,
+            bound=bool(self.spec.node_name),
+            deleting=self.metadata.deletion_timestamp is not None,
+            created_at=self.metadata.creation_timestamp,
+            running_since=running_since,
+            started_at=started_at,
+            finished_at=ended.finished_at if ended else None,
+            exit_code=ended.exit_code if ended else None,
+            reason=status.reason or (ended.reason if ended else ""),
+            message=(ended.message if ended else "") or status.message,
+            waiting_reason=waiting.reason if waiting else "",
+            waiting_message=waiting.message if waiting else "",
+            unschedulable=scheduled.message if scheduled and scheduled.reason == "Unschedulable" else "",
+            requests=_summed(self.spec.containers),
+            has_outputs=any(volume.name == OUTPUTS_VOLUME for volume in self.spec.volumes),
+        )
+
+
+class TaintStruct(Struct, frozen=True):
+    """A taint of a Node."""
+
+    key: str
+    effect: str
+    value: str = ""
+
+
+class NodeSpec(Struct, frozen=True):
+    """What the cluster says of a node."""
+
+    unschedulable: bool = False
+    taints: list[TaintStruct] = []
+
+
+class NodeInfo(Struct, frozen=True):
+    """What kubelet says of the machine."""
+
+    architecture: str = ""
+
+
+class NodeStatus(Struct, rename="camel", frozen=True):
+    """What kubelet says of a node."""
+
+    allocatable: dict[str, str] = {}
+    conditions: list[ConditionStruct] = []
+    node_info: NodeInfo = field(default_factory=NodeInfo)
+
+
+class NodeObject(Struct, frozen=True):
+    """A Node."""
+
+    metadata: Meta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    def view(self) -> KubeNode:
+        """The node as decisions see it."""
+        ready = next((one.status for one in self.status.conditions if one.type == "Ready"), "Unknown")
+        return KubeNode(
+            uid=self.metadata.uid,
+            labels=self.metadata.labels,
+            taints=tuple(Taint(one.key, one.value, one.effect) for one in self.spec.taints),
+            unschedulable=self.spec.unschedulable,
+            ready={"True": True, "False": False}.get(ready),
+            allocatable={name: float(parse_quantity(amount)) for name, amount in self.status.allocatable.items()},
+            architecture=self.status.node_info.architecture,
+        )
+
+
+def decode_pod(raw: bytes | Raw) -> PodObject:
+    """A Pod from JSON."""
+    return json.decode(raw, type=PodObject)
+
+
+def decode_node(raw: bytes | Raw) -> NodeObject:
+    """A Node from JSON."""
+    return json.decode(raw, type=NodeObject)
+
+
+def app_view(raw: Any) -> AppView:
+    """An EdgeApp as decisions see it. Raises pydantic's ValidationError."""
+    app = EdgeApp.model_validate(raw)
+    meta = app.metadata
+    key = Key(meta.namespace, meta.name)
+    return AppView(key, meta.uid, meta.generation, meta.resource_version, app.spec, app.status)
+
+
+def job_view(raw: Any) -> JobView:
+    """An EdgeJob as decisions see it. Raises pydantic's ValidationError."""
+    job = EdgeJob.model_validate(raw)
+    meta = job.metadata
+    return JobView(
+        key=Key(meta.namespace, meta.name),
+        uid=meta.uid,
+        generation=meta.generation,
+        resource_version=meta.resource_version,
+        created_at=meta.creation_timestamp or datetime.now(UTC),
+        deleting=meta.deletion_timestamp is not None,
+        spec=job.spec,
+        status=job.status,
+    )
+
+
+def _summed(containers: list[Container]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for container in containers:
+        for name, amount in container.resources.requests.items():
+            total[name] = total.get(name, 0.0) + float(parse_quantity(amount))
+    return total

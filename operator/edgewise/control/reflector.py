@@ -1,0 +1,141 @@
+"""A lean watch of one kind: list, then follow, and list again when the server has forgotten where we were.
+
+It decodes into slim structs and hands them to a sink; it keeps no objects and decides nothing. Pods and Nodes come
+this way, because kopf's cost per event is too high for pods.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Final, Generic, Protocol, TypeVar
+
+from msgspec import DecodeError, Raw, Struct, json
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
+
+from edgewise.kube.client import KubeClient, Refused, Unreachable
+
+PAGE: Final = "500"
+SILENCE: Final = timedelta(seconds=90)
+"""The server sends a bookmark about every minute: a stream that is silent for longer is dead."""
+
+logger = logging.getLogger(__name__)
+
+Object = TypeVar("Object")
+SinkObject = TypeVar("SinkObject", contravariant=True)
+
+
+class Sink(Protocol[SinkObject]):
+    """Where the objects go."""
+
+    def replaced(self, objects: list[SinkObject]) -> None:
+        """These are all there are."""
+
+    def changed(self, item: SinkObject) -> None:
+        """This one is new or different."""
+
+    def deleted(self, item: SinkObject) -> None:
+        """This one is gone."""
+
+
+class _ListMeta(Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = ""
+
+
+class _List(Struct):
+    metadata: _ListMeta
+    items: list[Raw] = []
+
+
+class _Event(Struct):
+    type: str
+    object: Raw
+
+
+class _BookmarkMeta(Struct, rename="camel"):
+    resource_version: str
+
+
+class _Bookmark(Struct):
+    metadata: _BookmarkMeta
+
+
+class _Failure(Struct):
+    code: int = 0
+    message: str = ""
+
+
+class _Forgotten(Exception):
+    """The server no longer knows the version that we have seen last."""
+
+
+@dataclass(slots=True)
+class Reflector(Generic[Object]):
+    """Keeps a sink up to date with one collection, for as long as `run` runs."""
+
+    client: KubeClient
+    path: str
+    decode: Callable[[bytes | Raw], Object]
+    sink: Sink[Object]
+    query: Mapping[str, str] = field(default_factory=dict)
+    silence: timedelta = SILENCE
+    synced: bool = False
+    """whether the sink has had one whole list"""
+    heard_at: float = field(default_factory=time.monotonic)
+    """when the server was last heard, on the monotonic clock"""
+
+    async def run(self) -> None:
+        """List and follow, without end. Faults of the server are waited out."""
+        while True:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type((Unreachable, Refused, DecodeError)),
+                wait=wait_random_exponential(multiplier=0.2, max=5),
+                before_sleep=before_sleep_log(logger, logging.WARNING),
+            ):
+                with attempt:
+                    version = await self._list()
+            try:
+                await self._follow(version)
+            except _Forgotten:
+                logger.info("watch %s: the server has forgotten our version; listing anew", self.path)
+            except (Unreachable, Refused, DecodeError) as error:
+                logger.warning("%s; listing anew", error)
+
+    async def _list(self) -> str:
+        objects: list[Object] = []
+        query = {**self.query, "limit": PAGE}
+        while True:
+            page = json.decode(await self.client.ask("GET", self.path, query=query), type=_List)
+            objects += [self.decode(item) for item in page.items]
+            if not page.metadata.continue_:
+                break
+            query["continue"] = page.metadata.continue_
+        self.sink.replaced(objects)
+        self.synced = True
+        self.heard_at = time.monotonic()
+        return page.metadata.resource_version
+
+    async def _follow(self, version: str) -> None:
+        while True:
+            query = {**self.query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+            async for line in self.client.lines(self.path, query, silence=self.silence):
+                version = self._take(line) or version
+
+    def _take(self, line: bytes) -> str | None:
+        """Handle one line of the watch; the version that it brings us to."""
+        event = json.decode(line, type=_Event)
+        self.heard_at = time.monotonic()
+        match event.type:
+            case "ADDED" | "MODIFIED":
+                self.sink.changed(self.decode(event.object))
+            case "DELETED":
+                self.sink.deleted(self.decode(event.object))
+            case "ERROR":
+                failure = json.decode(event.object, type=_Failure)
+                if failure.code == HTTPStatus.GONE:
+                    raise _Forgotten(failure.message)
+                raise Refused(f"watch {self.path}", failure.code, "", failure.message)
+        return json.decode(event.object, type=_Bookmark).metadata.resource_version

@@ -1,0 +1,75 @@
+"""The operator's settings, from its environment. Owns their names, bounds and defaults."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PREFIX = "EDGEWISE_"
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names it."""
+
+
+class Settings(BaseModel):
+    """What the chart tells the operator. Each field is the environment variable EDGEWISE_<FIELD>."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    namespace: Annotated[str, Field(min_length=1)]
+    """where Edgewise itself runs"""
+    pod_name: Annotated[str, Field(min_length=1)]
+    """this pod, which the leader labels"""
+    kubeconfig: Path | None = None
+    """for a run outside the cluster"""
+    beats_service: str = "edgewise-beats"
+    gateway_service: str = "edgewise-gateway"
+    agent_service_account: str = "edgewise-agent"
+    gateway_service_account: str = "edgewise-gateway"
+    beat_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 10
+    default_policy: str = "Score"
+    default_slots: Annotated[int, Field(ge=1, le=1000)] = 4
+    priority_class: str = ""
+    edge_label: str = "edgewise.dev/edge"
+    gateway_url: str = ""
+    """the address under which users reach the gateway; the Service's own where empty"""
+    tls_mode: Literal["Generated", "Existing"] = "Generated"
+    ca_name: str = "edgewise-ca"
+    operator_tls_secret: str = "edgewise-operator-tls"  # noqa: S105 - the name of a Secret
+    gateway_tls_secret: str = "edgewise-gateway-tls"  # noqa: S105 - the name of a Secret
+    lease_name: str = "edgewise-operator"
+    beats_port: Annotated[int, Field(ge=1, le=65535)] = 8443
+    http_port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def beat_interval(self) -> timedelta:
+        """How often agents report."""
+        return timedelta(seconds=self.beat_seconds)
+
+    @property
+    def results_url(self) -> str:
+        """The address that status.results.url starts with."""
+        return (self.gateway_url or f"https://{self.gateway_service}.{self.namespace}.svc").rstrip("/")
+
+    def username(self, service_account: str) -> str:
+        """The username of one of Edgewise's own ServiceAccounts."""
+        return f"system:serviceaccount:{self.namespace}:{service_account}"
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings. Raises `SettingsError` with one line for each that is missing or wrong."""
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value != ""
+    }
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        lines = [f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors()]
+        raise SettingsError("; ".join(lines)) from error
