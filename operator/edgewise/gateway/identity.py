@@ -1,0 +1,116 @@
+"""Who is asking. Owns what a token must show to upload or to read; decides nothing about jobs.
+
+An agent is known by two things of its token, and both matter: the username, since any pod could ask for the audience,
+and the node that the token is bound to, since one stolen device must not speak for another. Users bring their own
+Kubernetes token, and RBAC on the EdgeJob decides.
+"""
+
+import hashlib
+import time
+from collections.abc import Awaitable
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+from aiohttp import web
+from cachetools import TTLCache
+from edgewise_agent.wire import AUDIENCE
+
+from edgewise.gateway.cluster import Cluster, ClusterUnreachable
+from edgewise.gateway.plans import is_object_name
+from edgewise.gateway.problems import Refusal
+from edgewise.kube.client import Refused, Unreachable
+from edgewise.kube.tokens import Review, Tokens
+
+Answer = TypeVar("Answer")
+
+ALLOWED_SECONDS: Final = 10.0
+"""How long a user's permission for a job is remembered; a refusal is not."""
+
+
+class Identity:
+    """Answers for every request whom it comes from, or refuses it."""
+
+    def __init__(self, tokens: Tokens, cluster: Cluster, agent_username: str) -> None:
+        """`agent_username` is the agents' ServiceAccount as `system:serviceaccount:<namespace>:<name>`."""
+        self._tokens = tokens
+        self._cluster = cluster
+        self._agent_username = agent_username
+        self._allowed: TTLCache[tuple[bytes, str, str], bool] = TTLCache(4096, ALLOWED_SECONDS, time.monotonic)
+
+    async def agent_node(self, request: web.Request) -> str:
+        """The name of the node whose agent sends `request`. Raises `Refusal` (401, 403, 503)."""
+        review = await self._review(_bearer(request), AUDIENCE)
+        if not review.authenticated:
+            raise Refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "TokenRefused",
+                f"The API server does not accept this token for the audience {AUDIENCE!r}: "
+                "send the projected token that kubelet renews.",
+            )
+        if review.user.username != self._agent_username or not review.user.node:
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "NotAnAgent",
+                f"Uploads are for the pods of {self._agent_username} with a token bound to their node; this token is "
+                f"{review.user.username}'s{'' if review.user.node else ' and names no node'}.",
+            )
+        return review.user.node
+
+    async def admit_reader(self, request: web.Request, namespace: str, job: str) -> None:
+        """Returns if the user who sends `request` may get that EdgeJob. Raises `Refusal` (401, 403, 404, 503)."""
+        token = _bearer(request)
+        if not is_object_name(namespace) or not is_object_name(job):
+            raise Refusal(
+                HTTPStatus.NOT_FOUND, "NoSuchJob", f"{namespace}/{job} can't be the name of an EdgeJob: check it."
+            )
+        review = await self._review(token, None)
+        if not review.authenticated:
+            review = await self._review(token, AUDIENCE)
+        if not review.authenticated:
+            raise Refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "TokenRefused",
+                "The API server does not accept this token: send a fresh one, for example from "
+                "`kubectl create token NAME`, as `Authorization: Bearer TOKEN`.",
+            )
+        key = (hashlib.sha256(token.encode(errors="surrogateescape")).digest(), namespace, job)
+        if key in self._allowed:
+            return
+        if not await asking(self._cluster.may_get_job(review.user, namespace, job)):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "NotAllowed",
+                f"{review.user.username} may not get edgejobs.edgewise.dev {job} in namespace {namespace}: ask an "
+                f"admin for a Role that allows it (try `kubectl auth can-i get edgejobs.edgewise.dev/{job} "
+                f"-n {namespace}`).",
+            )
+        self._allowed[key] = True
+
+    async def _review(self, token: str, audience: str | None) -> Review:
+        try:
+            return await self._tokens.review(token, audience)
+        except (Refused, Unreachable) as error:
+            raise _cluster_unreachable(error) from error
+
+
+async def asking(question: Awaitable[Answer]) -> Answer:
+    """The API server's answer to a question of `Cluster`; a `Refusal` (503) when there is none."""
+    try:
+        return await question
+    except ClusterUnreachable as error:
+        raise _cluster_unreachable(error) from error
+
+
+def _cluster_unreachable(error: Exception) -> Refusal:
+    return Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "ClusterUnreachable",
+        f"The API server could not be asked ({error}): try again in a few seconds.",
+    )
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "NoToken", "Send a Kubernetes token as `Authorization: Bearer TOKEN`.")
+    return token.strip()

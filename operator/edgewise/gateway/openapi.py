@@ -1,0 +1,145 @@
+"""The gateway's interface as an OpenAPI 3.1 document, its bodies taken from the structs that the handlers use."""
+
+from typing import Any
+
+from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, Problem, UploadPlan, UploadStatus
+from msgspec import json
+
+from edgewise.gateway.files import Listing
+
+_UID = {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
+_TEXT = {"type": "string"}
+_REFUSALS = {
+    401: "no token, or one that the API server does not accept",
+    403: "not allowed",
+    503: "the API server can't be asked: try again",
+}
+_UPLOAD_REFUSALS = _REFUSALS | {
+    410: "the job is deleted: discard these results",
+    422: "a body, header or path that breaks a rule",
+    425: "the attempt is not in the job's status yet, or its plan is not here: try again from the plan on",
+    507: "the results volume is full: try again later",
+}
+_READ_REFUSALS = _REFUSALS | {404: "no such job or file, or no results yet"}
+
+
+def document() -> dict[str, Any]:
+    """The document that /v1/openapi.json serves."""
+    _, schemas = json.schema_components(
+        (UploadPlan, UploadStatus, BlobStatus, Manifest, Problem, Listing), ref_template="#/components/schemas/{name}"
+    )
+    job = "/v1/namespaces/{namespace}/jobs/{job}"
+    upload = "/v1/uploads/{job}/{pod}"
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Edgewise gateway",
+            "version": "v1",
+            "description": "Takes results from the agents of an edge fleet and serves them to users. Users send a "
+            "Kubernetes token; who may get the EdgeJob may read its results.",
+        },
+        "security": [{"token": []}],
+        "paths": {
+            f"{job}/files": {
+                "get": _operation("What a job has brought home", _json("Listing"), _READ_REFUSALS),
+                "parameters": _job_parameters(),
+            },
+            f"{job}/files/{{name}}": {
+                "get": _operation("One file", _bytes("text/csv"), _READ_REFUSALS | _RANGE_REFUSAL, _PARTIAL),
+                "head": _operation("One file, without its bytes", {}, _READ_REFUSALS),
+                "parameters": [*_job_parameters(), _path("name", _TEXT, "its name in the listing, with its slashes")],
+            },
+            f"{job}/archive.tar": {
+                "get": _operation("All files in one tar", _bytes("application/x-tar"), _READ_REFUSALS),
+                "head": _operation("The tar, without its bytes", {}, _READ_REFUSALS),
+                "parameters": _job_parameters(),
+            },
+            upload: {
+                "put": _operation("Says what an attempt will send", _json("UploadStatus"), _UPLOAD_REFUSALS)
+                | {"requestBody": {"required": True, "content": _json("UploadPlan")}},
+                "parameters": _upload_parameters(),
+            },
+            f"{upload}/blobs/{{sha256}}": {
+                "patch": _operation("Appends to a blob", _json("BlobStatus"), _UPLOAD_REFUSALS, _CONFLICT)
+                | {"requestBody": {"required": True, "content": _bytes("application/octet-stream")}},
+                "parameters": [
+                    *_upload_parameters(),
+                    _path("sha256", {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "the blob"),
+                    {
+                        "name": OFFSET_HEADER,
+                        "in": "header",
+                        "required": True,
+                        "schema": {"type": "integer", "minimum": 0},
+                        "description": "the position in the blob, in bytes, of the body's first byte",
+                    },
+                ],
+            },
+            f"{upload}/complete": {
+                "post": _operation("Verifies and stores it all", _json("Manifest"), _UPLOAD_REFUSALS, _CONFLICT),
+                "parameters": _upload_parameters(),
+            },
+            "/v1/openapi.json": {
+                "get": {
+                    "summary": "This document",
+                    "security": [],
+                    "responses": {"200": {"description": "done", "content": {"application/json": {}}}},
+                }
+            },
+        },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "a Kubernetes token"}},
+        },
+    }
+
+
+def _json(schema: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _bytes(media_type: str) -> dict[str, Any]:
+    return {media_type: {}}
+
+
+def _problem(description: str) -> dict[str, Any]:
+    return {"description": description, "content": _json("Problem")}
+
+
+_RANGE_REFUSAL = {416: "no byte of the file is in the range"}
+_PARTIAL = {"206": {"description": "the range that was asked for", "content": _bytes("text/csv")}}
+_CONFLICT = {
+    "409": {
+        "description": "the wrong offset, or bytes missing; the body says which and where to go on",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "allOf": [{"$ref": "#/components/schemas/Problem"}, {"$ref": "#/components/schemas/BlobStatus"}]
+                }
+            }
+        },
+    }
+}
+
+
+def _operation(
+    summary: str, content: dict[str, Any], refusals: dict[int, str], more: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    responses: dict[str, Any] = {"200": {"description": "done", "content": content}}
+    responses |= {str(status): _problem(description) for status, description in refusals.items()}
+    return {"summary": summary, "responses": responses | (more or {})}
+
+
+def _path(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": schema, "description": description}
+
+
+def _job_parameters() -> list[dict[str, Any]]:
+    return [
+        _path("namespace", _TEXT, "the EdgeJob's namespace"),
+        _path("job", _TEXT, "the EdgeJob's name; the newest one of that name is meant"),
+        {"name": "uid", "in": "query", "schema": _UID, "description": "a certain EdgeJob of that name instead"},
+    ]
+
+
+def _upload_parameters() -> list[dict[str, Any]]:
+    return [_path("job", _UID, "the EdgeJob's UID"), _path("pod", _UID, "the UID of the attempt's pod")]

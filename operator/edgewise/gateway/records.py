@@ -1,0 +1,75 @@
+"""What the store writes about its content, and how it refuses. Reads one file at a time, writes none."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from edgewise_agent.wire import UID, BlobStatus, UploadPlan
+from msgspec import DecodeError, Struct, json
+
+Record = TypeVar("Record")
+
+
+class JobIdentity(Struct, frozen=True, kw_only=True):
+    """A job as the API server knows it. Of two with the same name, the one created later is the newest."""
+
+    uid: UID
+    namespace: str
+    name: str
+    created_at: datetime
+
+
+class AcceptedPlan(Struct, frozen=True, kw_only=True):
+    """A plan and the device that may bring it home."""
+
+    node: str
+    plan: UploadPlan
+
+
+class PendingNote(Struct, frozen=True, kw_only=True):
+    """A manifest that the operator has not finally judged."""
+
+    job_uid: UID
+    pod_uid: UID
+
+
+class PublishedNote(Struct, frozen=True, kw_only=True):
+    """The attempt whose files are the job's results."""
+
+    pod_uid: UID
+
+
+class StoreBusy(Exception):
+    """Another gateway owns the volume."""
+
+
+class StoreDamaged(Exception):
+    """A file of the store can't be read; the text names it and says what to do."""
+
+
+class AlreadyComplete(Exception):
+    """The attempt's manifest is written, and the new plan says something else."""
+
+
+class NoPlan(Exception):
+    """The upload is not known here: its plan comes first."""
+
+
+class BytesMissing(Exception):
+    """The upload can't be completed: `blobs` are short of their size, or were not what they claimed to be."""
+
+    def __init__(self, blobs: tuple[BlobStatus, ...]) -> None:
+        super().__init__(f"{len(blobs)} blobs are incomplete")
+        self.blobs = blobs
+
+
+def read_record(path: Path, kind: type[Record]) -> Record | None:
+    """The record in the file at `path`; None if there is no such file. Raises `StoreDamaged`."""
+    try:
+        return json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except DecodeError as error:
+        raise StoreDamaged(
+            f"{path} is damaged ({error}): restore it from a backup, or remove it to forget what it says"
+        ) from error

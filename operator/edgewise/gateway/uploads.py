@@ -1,0 +1,334 @@
+"""The agents' side of the gateway: the upload protocol of `edgewise_agent.wire`, one handler a request.
+
+Owns the order of the checks (whose agent, whose pod, does the job still exist) and the stream from the network to the
+disk. Never decides which attempt's results count.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+from cachetools import TTLCache
+from edgewise_agent.wire import OFFSET_HEADER, SHA256, UID, BlobStatus, UploadPlan
+from msgspec import DecodeError, ValidationError, convert, json
+
+from edgewise.gateway.cluster import Cluster, EdgeJobView
+from edgewise.gateway.identity import Identity, asking
+from edgewise.gateway.metrics import Metrics
+from edgewise.gateway.partial import BlobWriter
+from edgewise.gateway.plans import plan_fault
+from edgewise.gateway.problems import Refusal, json_response
+from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan
+from edgewise.gateway.turns import Turn, Turns
+from edgewise.gateway.volume import Volume
+
+MAX_PLAN_BYTES = 24 * 1024 * 1024
+"""A plan of 100,000 files with names of ordinary length."""
+IDLE_SECONDS = 60.0
+"""After so long without a byte the connection is taken for dead, and what came before is kept."""
+WRITE_BYTES = 512 * 1024
+COMMIT_BYTES = 32 * 1024 * 1024
+"""No more than this is sent again after a crash of the gateway."""
+ALIVE_SECONDS = 10.0
+"""How long a job is taken for alive after it was seen."""
+KNOWN_SECONDS = 600.0
+PLANS_AT_ONCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """What the requests after the plan need of it."""
+
+    node: str
+    namespace: str
+    job: str
+    sizes: Mapping[str, int]
+
+
+class Uploads:
+    """The handlers below /v1/uploads."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        cluster: Cluster,
+        identity: Identity,
+        metrics: Metrics,
+        completed: Callable[[str, str], None],
+    ) -> None:
+        """`completed` is told the job and pod UID of each manifest that was written, possibly more than once."""
+        self._volume = volume
+        self._cluster = cluster
+        self._identity = identity
+        self._metrics = metrics
+        self._completed = completed
+        self._turns = Turns()
+        self._plans = asyncio.Semaphore(PLANS_AT_ONCE)
+        self._known: TTLCache[tuple[str, str], _Upload] = TTLCache(64, KNOWN_SECONDS, time.monotonic)
+        self._alive: TTLCache[str, bool] = TTLCache(4096, ALIVE_SECONDS, time.monotonic)
+
+    async def put_plan(self, request: web.Request) -> web.Response:
+        """PUT: takes the plan of an attempt that the job's status knows, and says which bytes are missing."""
+        job_uid, pod_uid = _uids(request)
+        node = await self._identity.agent_node(request)
+        async with self._plans:
+            plan = await _read_plan(request)
+            job = await self._attempt_of(plan, job_uid, pod_uid, node)
+            async with self._turns.take(f"{job_uid}/{pod_uid}"):
+                try:
+                    status = await self._volume.accept(job, pod_uid, node, plan)
+                except AlreadyComplete:
+                    raise Refusal(
+                        HTTPStatus.UNPROCESSABLE_ENTITY,
+                        "AlreadyComplete",
+                        f"Pod {pod_uid} has already brought home the results of attempt {plan.attempt} of "
+                        f"{plan.namespace}/{plan.job}, and these are other files: keep them for an admin.",
+                    ) from None
+                sizes = {file.sha256: file.bytes_ for file in plan.files}
+                self._known[job_uid, pod_uid] = _Upload(node, plan.namespace, plan.job, sizes)
+        needed = sum(sizes[blob.sha256] - blob.offset for blob in status.missing)
+        if needed > await self._volume.free_bytes():
+            raise Refusal(
+                HTTPStatus.INSUFFICIENT_STORAGE,
+                "VolumeFull",
+                f"The results volume has no room for the missing {needed} bytes of {plan.namespace}/{plan.job}: try "
+                "again later; an admin must remove old results or enlarge the volume.",
+            )
+        return json_response(status)
+
+    async def patch_blob(self, request: web.Request) -> web.Response:
+        """PATCH: appends the body to a blob at the offset that the header names."""
+        job_uid, pod_uid = _uids(request)
+        sha256 = _path_value(request, "sha256", SHA256)
+        upload = await self._upload_of(request, job_uid, pod_uid)
+        size = upload.sizes.get(sha256)
+        if size is None:
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "NotInPlan",
+                f"No file of the plan has SHA-256 {sha256}: PUT a plan that names it first.",
+            )
+        offset = _offset(request)
+        async with self._turns.take(f"{job_uid}/{pod_uid}") as turn:
+            held = await self._volume.offset(job_uid, pod_uid, sha256)
+            if offset != held:
+                raise _wrong_offset(sha256, held, f"The blob goes on at byte {held}, not at {offset}")
+            if offset + (request.content_length or 0) > size:
+                raise _too_long(sha256, size)
+            if held < size:
+                async with self._writing(job_uid, pod_uid, sha256) as writer:
+                    held = await self._receive(request, turn, writer, size)
+        return json_response(BlobStatus(sha256=sha256, offset=held))
+
+    async def post_complete(self, request: web.Request) -> web.Response:
+        """POST: verifies every blob and answers with the manifest, which a power cut can't take away any more."""
+        job_uid, pod_uid = _uids(request)
+        await self._upload_of(request, job_uid, pod_uid)
+        async with self._turns.take(f"{job_uid}/{pod_uid}"):
+            try:
+                manifest = await self._volume.complete(job_uid, pod_uid)
+            except NoPlan:
+                raise _no_plan(job_uid, pod_uid) from None
+            except BytesMissing as missing:
+                blobs = ", ".join(f"{blob.sha256} from byte {blob.offset}" for blob in missing.blobs[:5])
+                raise Refusal(
+                    HTTPStatus.CONFLICT,
+                    "BytesMissing",
+                    f"{len(missing.blobs)} blobs are incomplete or were damaged on the way ({blobs}"
+                    f"{', …' if len(missing.blobs) > 5 else ''}): PUT the plan again and send what it asks for.",
+                    resume=missing.blobs[0],
+                ) from None
+            except InterruptedError:
+                raise Refusal(
+                    HTTPStatus.SERVICE_UNAVAILABLE, "Stopping", "The gateway is being restarted: try again."
+                ) from None
+        self._metrics.manifests.inc()
+        self._completed(job_uid, pod_uid)
+        return json_response(manifest)
+
+    async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> JobIdentity:
+        """The job, once its status is seen to have that attempt in that pod on that node."""
+        view = await self._live_job(plan.namespace, plan.job, job_uid, pod_uid)
+        attempt = view.attempt_of(pod_uid)
+        if attempt is None:
+            raise Refusal(
+                HTTPStatus.TOO_EARLY,
+                "AttemptNotRecorded",
+                f"The status of EdgeJob {plan.namespace}/{plan.job} has no attempt in pod {pod_uid} yet: try again.",
+            )
+        if attempt.node != node:
+            raise _not_yours(plan.namespace, plan.job, pod_uid, attempt.node, node)
+        if attempt.number != plan.attempt or attempt.pod_name not in ("", plan.pod_name):
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "AttemptMismatch",
+                f"Pod {pod_uid} of EdgeJob {plan.namespace}/{plan.job} is {attempt.pod_name}, attempt "
+                f"{attempt.number}; the plan says {plan.pod_name}, attempt {plan.attempt}.",
+            )
+        meta = view.metadata
+        return JobIdentity(uid=meta.uid, namespace=meta.namespace, name=meta.name, created_at=meta.creation_timestamp)
+
+    async def _upload_of(self, request: web.Request, job_uid: str, pod_uid: str) -> _Upload:
+        """The upload that `request` goes on with, once it is seen to be its agent's, and the job to be there still."""
+        node = await self._identity.agent_node(request)
+        upload = await self._known_upload(job_uid, pod_uid)
+        if upload is None:
+            raise _no_plan(job_uid, pod_uid)
+        if upload.node != node:
+            raise _not_yours(upload.namespace, upload.job, pod_uid, upload.node, node)
+        if job_uid not in self._alive:
+            await self._live_job(upload.namespace, upload.job, job_uid, pod_uid)
+        return upload
+
+    async def _known_upload(self, job_uid: str, pod_uid: str) -> _Upload | None:
+        known = self._known.get((job_uid, pod_uid))
+        if known is not None:
+            return known
+        if (manifest := await self._volume.manifest(job_uid, pod_uid)) is not None:
+            sizes = {file.sha256: file.bytes_ for file in manifest.files}
+            upload = _Upload(manifest.node, manifest.namespace, manifest.job, sizes)
+        elif (accepted := await self._volume.plan(job_uid, pod_uid)) is not None:
+            sizes = {file.sha256: file.bytes_ for file in accepted.plan.files}
+            upload = _Upload(accepted.node, accepted.plan.namespace, accepted.plan.job, sizes)
+        else:
+            return None
+        self._known[job_uid, pod_uid] = upload
+        return upload
+
+    async def _live_job(self, namespace: str, job: str, job_uid: str, pod_uid: str) -> EdgeJobView:
+        """The EdgeJob; if it is gone, so is the upload."""
+        view = await asking(self._cluster.edge_job(namespace, job))
+        if view is None or view.metadata.uid != job_uid:
+            self._known.pop((job_uid, pod_uid), None)
+            async with self._turns.take(f"{job_uid}/{pod_uid}"):
+                await self._volume.discard(job_uid, pod_uid)
+            raise Refusal(
+                HTTPStatus.GONE,
+                "JobGone",
+                f"EdgeJob {namespace}/{job} with UID {job_uid} is deleted: discard these results.",
+            )
+        self._alive[job_uid] = True
+        return view
+
+    @asynccontextmanager
+    async def _writing(self, job_uid: str, pod_uid: str, sha256: str) -> AsyncIterator[BlobWriter]:
+        writer = await self._volume.append(job_uid, pod_uid, sha256)
+        try:
+            yield writer
+        finally:
+            await self._volume.run(writer.close)
+
+    async def _receive(self, request: web.Request, turn: Turn, writer: BlobWriter, size: int) -> int:
+        """Streams the body to the disk; how many bytes are then held safely, also when the connection breaks."""
+        buffer = bytearray()
+        broken: str | None = None
+        while True:
+            try:
+                async with turn.patience(IDLE_SECONDS):
+                    data = await request.content.readany()
+            except asyncio.CancelledError:
+                await self._volume.run(writer.commit)
+                raise
+            except (OSError, web.RequestPayloadError) as error:  # TimeoutError is an OSError
+                broken = str(error) or type(error).__name__
+                break
+            if not data:
+                break
+            if writer.position + len(buffer) + len(data) > size:
+                raise _too_long(request.match_info["sha256"], size)
+            buffer += data
+            self._metrics.received_bytes.inc(len(data))
+            if len(buffer) >= WRITE_BYTES:
+                await self._volume.run(writer.write, buffer)
+                buffer = bytearray()
+                if writer.position - writer.committed >= COMMIT_BYTES:
+                    await self._volume.run(writer.commit)
+        await self._volume.run(writer.write, buffer)
+        held = await self._volume.run(writer.commit)
+        if broken is not None:
+            raise _wrong_offset(request.match_info["sha256"], held, f"The body broke off at byte {held} ({broken})")
+        return held
+
+
+async def _read_plan(request: web.Request) -> UploadPlan:
+    try:
+        plan = json.decode(await _read_body(request), type=UploadPlan)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadPlan", f"The body is not an upload plan: {error}.") from None
+    if fault := plan_fault(plan):
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadPlan", f"The upload plan can't be taken: {fault}")
+    return plan
+
+
+async def _read_body(request: web.Request) -> bytes:
+    body = bytearray()
+    while data := await request.content.readany():
+        body += data
+        if len(body) > MAX_PLAN_BYTES:
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "BadPlan",
+                f"The upload plan is longer than {MAX_PLAN_BYTES} bytes: let the app write fewer files.",
+            )
+    return bytes(body)
+
+
+def _uids(request: web.Request) -> tuple[str, str]:
+    return _path_value(request, "job", UID), _path_value(request, "pod", UID)
+
+
+def _path_value(request: web.Request, name: str, kind: object) -> str:
+    value = request.match_info[name]
+    try:
+        return str(convert(value, kind))
+    except ValidationError:
+        raise Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "BadPath", f"{value!r} in the path is not a {name} as it should be."
+        ) from None
+
+
+def _offset(request: web.Request) -> int:
+    value = request.headers.get(OFFSET_HEADER, "")
+    if re.fullmatch("[0-9]{1,19}", value) is None:
+        raise Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "BadOffset",
+            f"The header {OFFSET_HEADER} is {value!r}: give the position of the body's first byte in the blob.",
+        )
+    return int(value)
+
+
+def _wrong_offset(sha256: str, held: int, what: str) -> Refusal:
+    return Refusal(
+        HTTPStatus.CONFLICT,
+        "WrongOffset",
+        f"{what}: send the bytes from {held} on.",
+        resume=BlobStatus(sha256=sha256, offset=held),
+    )
+
+
+def _too_long(sha256: str, size: int) -> Refusal:
+    return Refusal(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "TooManyBytes",
+        f"The plan gives blob {sha256} {size} bytes, and this body goes beyond them: PUT a plan that fits the file.",
+    )
+
+
+def _no_plan(job_uid: str, pod_uid: str) -> Refusal:
+    return Refusal(
+        HTTPStatus.TOO_EARLY, "NoPlan", f"The upload {job_uid}/{pod_uid} is not known here: PUT its plan first."
+    )
+
+
+def _not_yours(namespace: str, job: str, pod_uid: str, bound: str, node: str) -> Refusal:
+    return Refusal(
+        HTTPStatus.FORBIDDEN,
+        "NotYourPod",
+        f"Pod {pod_uid} of EdgeJob {namespace}/{job} ran on {bound}; the agent of {node} can't send its results.",
+    )

@@ -1,0 +1,139 @@
+"""The store, as asyncio calls it: in threads, one change of a job at a time. Adds no rule of its own."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import BinaryIO, ParamSpec, TypeVar
+
+from edgewise_agent.wire import Manifest, UploadPlan, UploadStatus, Verdict
+
+from edgewise.gateway.partial import BlobWriter
+from edgewise.gateway.records import AcceptedPlan, JobIdentity
+from edgewise.gateway.store import Store
+from edgewise.gateway.turns import Turns
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+IO_THREADS = 8
+VERIFY_THREADS = 2
+"""Reading whole blobs takes long: it has threads of its own, so that it never holds up the short calls."""
+
+
+class Volume:
+    """Owns the threads that touch the disk and the lock of each job."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._jobs = Turns()
+        self._io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="volume")
+        self._verifying = ThreadPoolExecutor(VERIFY_THREADS, thread_name_prefix="verify")
+        self._stop = threading.Event()
+
+    def end_verifying(self) -> None:
+        """Ends what may take minutes; it is begun anew when the agent asks again."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Ends verifications, waits for what is being written, and gives the volume free."""
+        self.end_verifying()
+        self._verifying.shutdown()
+        self._io.shutdown()
+        self._store.close()
+
+    async def run(self, call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """Calls something that touches the disk. A cancelled caller gets its cancellation once the call has ended."""
+        return await _in_thread(self._io, lambda: call(*args, **kwargs))
+
+    async def accept(self, job: JobIdentity, pod_uid: str, node: str, plan: UploadPlan) -> UploadStatus:
+        """`Store.accept`."""
+        async with self._jobs.take(job.uid):
+            return await self.run(self._store.accept, job, pod_uid, node, plan)
+
+    async def complete(self, job_uid: str, pod_uid: str) -> Manifest:
+        """`Store.complete`, now. Raises `InterruptedError` when the gateway stops meanwhile."""
+        async with self._jobs.take(job_uid):
+            now = datetime.now(UTC)
+            return await _in_thread(self._verifying, lambda: self._store.complete(job_uid, pod_uid, now, self._stop))
+
+    async def discard(self, job_uid: str, pod_uid: str) -> None:
+        """`Store.discard`."""
+        async with self._jobs.take(job_uid):
+            await self.run(self._store.discard, job_uid, pod_uid)
+
+    async def settle(self, job_uid: str, pod_uid: str, verdict: Verdict) -> None:
+        """Carries out the operator's final verdict on a manifest. Raises `VolumeFull`."""
+        async with self._jobs.take(job_uid):
+            match verdict:
+                case Verdict.PUBLISHED:
+                    await self.run(self._store.publish, job_uid, pod_uid)
+                case Verdict.SUPERSEDED:
+                    await self.run(self._store.set_aside, job_uid, pod_uid)
+                case Verdict.GONE:
+                    await self.run(self._store.remove, job_uid, pod_uid)
+                case Verdict.PENDING:
+                    raise ValueError(f"the verdict on {job_uid}/{pod_uid} is not final: ask again before settling it")
+
+    async def plan(self, job_uid: str, pod_uid: str) -> AcceptedPlan | None:
+        """`Store.plan`."""
+        return await self.run(self._store.plan, job_uid, pod_uid)
+
+    async def offset(self, job_uid: str, pod_uid: str, sha256: str) -> int:
+        """`Store.offset`."""
+        return await self.run(self._store.offset, job_uid, pod_uid, sha256)
+
+    async def append(self, job_uid: str, pod_uid: str, sha256: str) -> BlobWriter:
+        """`Store.append`."""
+        return await self.run(self._store.append, job_uid, pod_uid, sha256)
+
+    async def idle_uploads(self, seconds: float) -> list[tuple[JobIdentity, str]]:
+        """`Store.idle_uploads`."""
+        return await self.run(self._store.idle_uploads, seconds)
+
+    async def pending(self) -> list[tuple[str, str]]:
+        """`Store.pending`."""
+        return await self.run(self._store.pending)
+
+    async def manifest(self, job_uid: str, pod_uid: str) -> Manifest | None:
+        """`Store.manifest`."""
+        return await self.run(self._store.manifest, job_uid, pod_uid)
+
+    async def published(self, job_uid: str) -> Manifest | None:
+        """`Store.published`."""
+        return await self.run(self._store.published, job_uid)
+
+    async def newest(self, namespace: str, name: str) -> str | None:
+        """`Store.newest`."""
+        return await self.run(self._store.newest, namespace, name)
+
+    async def job(self, job_uid: str) -> JobIdentity | None:
+        """`Store.job`."""
+        return await self.run(self._store.job, job_uid)
+
+    async def is_uploading(self, job_uid: str) -> bool:
+        """`Store.is_uploading`."""
+        return await self.run(self._store.is_uploading, job_uid)
+
+    async def open_blob(self, job_uid: str, sha256: str) -> BinaryIO:
+        """`Store.open_blob`."""
+        return await self.run(self._store.open_blob, job_uid, sha256)
+
+    async def free_bytes(self) -> int:
+        """`Store.free_bytes`."""
+        return await self.run(self._store.free_bytes)
+
+
+async def _in_thread(executor: Executor, call: Callable[[], Result]) -> Result:
+    future = asyncio.get_running_loop().run_in_executor(executor, call)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as cancellation:
+            cancelled = cancellation
+    if cancelled is not None:
+        future.exception()
+        raise cancelled
+    return future.result()
