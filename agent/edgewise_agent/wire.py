@@ -146,7 +146,7 @@ class PlannedFile(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class RefusedFile(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A file that is not sent, and why: Symlink, HardLink, NotAFile, BadName, TooMany, TooLarge, Changed, Unreadable."""
+    """A file not sent, and why: Symlink, HardLink, NotAFile, BadName, TooMany, TooLarge, Changed, Unreadable."""
 
     name: Annotated[str, Meta(max_length=1024)]
     reason: Annotated[str, Meta(pattern="^[A-Z][A-Za-z]{0,63}$")]
@@ -178,7 +178,7 @@ class BlobStatus(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class UploadStatus(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is still to send: every blob of the plan whose offset is short of its size. `complete`: nothing, all done."""
+    """What is still to send: every blob of the plan whose offset is short of its size. `complete`: all is done."""
 
     missing: tuple[BlobStatus, ...]
     complete: bool = False

@@ -1,0 +1,87 @@
+"""The journal: one small file for every output volume, forced to disk before kubelet hears that the volume is there.
+
+This module owns the files of the journal's folder. They are the agent's only memory of what a volume is for, so that
+nothing depends on kubelet's own record, which a power cut may empty. It never touches a volume's content.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Final
+
+from msgspec import DecodeError, Meta, Struct, json
+
+from edgewise_agent.files import remove_durably, write_durably
+from edgewise_agent.wire import UID, Message, OutputVolume, ShortName, VolumeState
+
+KIND: Final = "outputs"
+"""The only kind of volume so far; entries carry it so that an agent knows what it does not understand."""
+
+VolumeID = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+"""kubelet's id of a volume (`csi-` and a SHA-256); files are named after it."""
+
+_log = logging.getLogger(__name__)
+
+
+class Finish(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How a volume ended: Done or Discarded, and what the last beats about it say."""
+
+    state: VolumeState
+    bytes_: int = 0
+    message: Message = ""
+
+
+class Entry(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the agent promised about one volume. `target` is the folder that kubelet mounts into the pod.
+
+    `finish` is set once nothing is left to send; what the volume held may then be removed at any time.
+    """
+
+    volume_id: VolumeID
+    kind: str = KIND
+    target: str
+    namespace: ShortName
+    pod_name: ShortName
+    pod_uid: UID
+    asked: OutputVolume
+    finish: Finish | None = None
+
+
+class Journal:
+    """The entries below `folder`, each in a file of its own named after the volume."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def load(self) -> list[Entry]:
+        """Every readable entry, oldest first by the time it was written. Raises `OSError`.
+
+        An entry that can't be read (a damaged disk; a newer agent's kind) is left as it is, and told in the log.
+        """
+        entries = []
+        for path in sorted(self._folder.glob("[!.]*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+            try:
+                entry = json.decode(path.read_bytes(), type=Entry)
+            except DecodeError as error:
+                _log.error(
+                    "journal entry %s can't be read (%s): the files of that volume stay where they are", path, error
+                )
+                continue
+            if entry.kind != KIND:
+                _log.error(
+                    "journal entry %s is of kind %r, which this agent does not know: left alone", path, entry.kind
+                )
+                continue
+            entries.append(entry)
+        return entries
+
+    def write(self, entry: Entry) -> None:
+        """Write an entry; it is on the disk when this returns. Raises `OSError`."""
+        write_durably(self._path(entry.volume_id), json.encode(entry))
+
+    def remove(self, volume_id: str) -> None:
+        """Forget a volume, if it is known. Raises `OSError`."""
+        remove_durably(self._path(volume_id))
+
+    def _path(self, volume_id: str) -> Path:
+        return self._folder / f"{volume_id}.json"

@@ -1,0 +1,106 @@
+"""How big the live volumes are, and their regular way to the disk.
+
+No quota of kubelet's holds an app back from filling its output volume, so every few seconds this module measures each
+and says which are over their limit, or that the device is under its free-space floor. Now and then it forces what
+changed to disk, so that a power cut costs an app that does not do so itself little. It ends no pod: the operator does.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from edgewise_agent.metrics import free_bytes
+from edgewise_agent.settings import Settings
+from edgewise_agent.tree import Found, walk
+from edgewise_agent.volumes.table import Held, VolumeTable
+
+MOST_ENTRIES: Final = 200_000
+"""Files in one volume that are looked at; more is over the limit, whatever their size."""
+_SLACK_NS: Final = 2_000_000_000
+"""File times lag behind the clock by up to a tick, on some filesystems by up to two seconds."""
+
+_log = logging.getLogger(__name__)
+
+
+class Measurer:
+    """Measures the table's volumes every `measure_seconds`, and more rarely where that takes long."""
+
+    def __init__(self, settings: Settings, table: VolumeTable) -> None:
+        self._settings = settings
+        self._table = table
+        self._synced_at: float | None = None
+        self._synced_until_ns = 0
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            started = time.monotonic()
+            await asyncio.to_thread(self.measure_all)
+            # At most a twentieth of the time goes into measuring, however much there is.
+            await asyncio.sleep(max(self._settings.measure_seconds, 20 * (time.monotonic() - started)))
+
+    def measure_all(self) -> None:
+        """Measure every live volume once, and force changes to disk when that is due."""
+        started_ns, now = time.time_ns(), time.monotonic()
+        sync = self._synced_at is None or now - self._synced_at >= self._settings.sync_seconds
+        for held in self._table.live():
+            try:
+                self._measure(held, self._synced_until_ns if sync else None)
+            except FileNotFoundError:
+                continue  # unpublished meanwhile, or not made yet
+            except OSError as error:
+                _log.warning("volume of pod %s/%s: %s", held.entry.namespace, held.entry.pod_name, error)
+        if sync:
+            self._synced_at, self._synced_until_ns = now, started_ns - _SLACK_NS
+        for held in self._table.unmeasured():
+            try:
+                self._table.note_size(held, self._table.spool.size(held.entry.volume_id))
+            except OSError as error:
+                _log.warning("spooled volume %s: %s", held.entry.volume_id, error)
+
+    def _measure(self, held: Held, changed_since_ns: int | None) -> None:
+        bytes_ = entries = 0
+        synced_folder = ""
+        for found in walk(Path(held.entry.target)):
+            entries += 1
+            if entries > MOST_ENTRIES:
+                break
+            if not found.is_regular:
+                continue
+            bytes_ += found.status.st_size
+            if changed_since_ns is not None and found.status.st_ctime_ns >= changed_since_ns:
+                folder = found.name.rpartition("/")[0] + "/"
+                _sync(found, with_folder=folder != synced_folder)
+                synced_folder = folder
+        message = self._problem(held, bytes_, entries)
+        self._table.note_size(held, bytes_, over_limit=message is not None, message=message or "")
+
+    def _problem(self, held: Held, bytes_: int, entries: int) -> str | None:
+        limit, floor = held.entry.asked.size_limit_bytes, self._settings.free_space_floor_bytes
+        if bytes_ > limit:
+            return f"{bytes_} bytes written, sizeLimit is {limit}: write less or raise the app's outputs.sizeLimit"
+        if entries > MOST_ENTRIES:
+            return f"more than {MOST_ENTRIES} files: write fewer, larger ones"
+        free = free_bytes(self._settings.kubelet_root)
+        if free < floor:
+            return f"the device has {free} bytes free, its floor is {floor}: free some space on it"
+        return None
+
+
+def _sync(found: Found, *, with_folder: bool) -> None:
+    """Force a file to disk. One that vanished or turned into something else meanwhile is passed over."""
+    try:
+        descriptor = found.open()
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+        if with_folder:
+            os.fsync(found.folder)
+    except OSError as error:
+        _log.warning("%s can't be forced to disk: %s", found.name, error)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""How the agent reaches the cluster: beats to the operator, results to the gateway."""

@@ -1,0 +1,100 @@
+"""The upload protocol of wire.py as calls: each request, and what each answer means for the sender.
+
+This module owns the meaning of the gateway's statuses. It blocks; it reads no file and never tries again by itself.
+"""
+
+from collections.abc import Iterable
+from typing import Final, TypeVar
+
+from msgspec import DecodeError, json
+
+from edgewise_agent.uplink.connection import Answer, Connection, Unreachable
+from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, UploadPlan, UploadStatus
+
+_T = TypeVar("_T")
+
+
+class Unwanted(RuntimeError):
+    """410: the job is gone, nobody wants its files."""
+
+
+class Refused(RuntimeError):
+    """403 or 422: refused for good; the message is the gateway's."""
+
+
+class TooEarly(RuntimeError):
+    """425: the attempt is not in the job's status yet."""
+
+
+class Conflict(RuntimeError):
+    """409 without a way on: what the gateway holds does not fit the plan."""
+
+
+class Gateway:
+    """The gateway, as one attempt's files see it. Every method raises `Unreachable`, `Unwanted`, `Refused`, `TooEarly`.
+
+    Full volumes (507), answers of no known meaning and failing servers are `Unreachable`: later may do.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def put_plan(self, job_uid: str, pod_uid: str, plan: UploadPlan) -> UploadStatus:
+        """Say what will be sent; the answer says what is missing. Also raises `Conflict`."""
+        answer = self._connection.request("PUT", f"/v1/uploads/{job_uid}/{pod_uid}", json.encode(plan))
+        return self._decode(answer, UploadStatus, f"upload plan of {_attempt(plan)}")
+
+    def patch(
+        self, job_uid: str, pod_uid: str, sha256: str, offset: int, length: int, body: Iterable[bytes]
+    ) -> BlobStatus:
+        """Send `length` bytes of a blob from `offset` on; the answer says where to go on, also after a wrong offset.
+
+        Also raises `Conflict`, and whatever `body` raises.
+        """
+        answer = self._connection.request(
+            "PATCH",
+            f"/v1/uploads/{job_uid}/{pod_uid}/blobs/{sha256}",
+            body,
+            {OFFSET_HEADER: str(offset), "Content-Length": str(length), "Content-Type": "application/octet-stream"},
+        )
+        if answer.status == 409:
+            try:
+                return json.decode(answer.body, type=BlobStatus)
+            except DecodeError as error:
+                raise Conflict(answer.explained(f"blob {sha256}")) from error
+        return self._decode(answer, BlobStatus, f"blob {sha256}")
+
+    def complete(self, job_uid: str, pod_uid: str, plan: UploadPlan) -> Manifest:
+        """Say that all is sent. Only when this returns are the files safe elsewhere. Also raises `Conflict`."""
+        answer = self._connection.request("POST", f"/v1/uploads/{job_uid}/{pod_uid}/complete", b"")
+        manifest = self._decode(answer, Manifest, f"completion of {_attempt(plan)}")
+        stored = {(file.name, file.sha256) for file in manifest.files}
+        lost = [file.name for file in plan.files if (file.name, file.sha256) not in stored]
+        if manifest.pod_uid != pod_uid or (lost and manifest.refused_count <= plan.refused_count):
+            raise Unreachable(
+                f"completion of {_attempt(plan)}: the manifest is not that of the files sent ({lost[:3]})"
+            )
+        return manifest
+
+    @staticmethod
+    def _decode(answer: Answer, kind: type[_T], what: str) -> _T:
+        if answer.status == 200:
+            try:
+                return json.decode(answer.body, type=kind)
+            except DecodeError as error:
+                raise Unreachable(f"{what}: the answer is not one of a gateway ({error})") from error
+        meaning = _MEANINGS.get(answer.status, Unreachable)
+        raise meaning(answer.explained(what))
+
+
+_MEANINGS: Final[dict[int, type[RuntimeError]]] = {
+    403: Refused,
+    409: Conflict,
+    410: Unwanted,
+    422: Refused,
+    425: TooEarly,
+}
+
+
+def _attempt(plan: UploadPlan) -> str:
+    return f"{plan.namespace}/{plan.job}, attempt {plan.attempt}"

@@ -1,0 +1,214 @@
+"""Sends spooled volumes home, oldest first, for as long as it takes.
+
+This module owns the order, the waits and the resumption of uploads. Whatever is cut off goes on at the offset that the
+gateway names. It reads files in blocks, so its memory does not grow with them, and it gives a volume up only when the
+gateway has acknowledged it or says that its job is gone.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from edgewise_agent.backoff import Backoff
+from edgewise_agent.collect import collect
+from edgewise_agent.journal import Finish
+from edgewise_agent.tree import open_below
+from edgewise_agent.uplink.connection import Unreachable
+from edgewise_agent.uplink.gateway import Conflict, Gateway, Refused, TooEarly, Unwanted
+from edgewise_agent.volumes.table import Held, VolumeTable
+from edgewise_agent.wire import UploadPlan, VolumeState
+
+CHUNK_BYTES: Final = 4 * 2**20
+"""Sent in one request: what a cut connection may cost."""
+BLOCK_BYTES: Final = 128 * 1024
+MOST_STALLS: Final = 5
+"""Requests in a row that may leave a blob's offset where it was or put it back."""
+REFUSED_AGAIN_SECONDS: Final = 3600.0
+"""A refused volume is offered again this rarely: its job may be gone by then, or what was wrong put right."""
+
+_log = logging.getLogger(__name__)
+
+
+class PlanOutdated(RuntimeError):
+    """The files are not, or no longer, what the plan says."""
+
+
+class Stopping(RuntimeError):
+    """The agent stops; the upload goes on after its next start."""
+
+
+class Uploader:
+    """Uploads what the table says is waiting. `wake` it when that may have changed."""
+
+    def __init__(self, table: VolumeTable, gateway: Gateway) -> None:
+        self._table = table
+        self._gateway = gateway
+        self._wake = asyncio.Event()
+        self._stopping = threading.Event()
+        self._gateway_backoff = Backoff(1, 60)
+        self._backoffs: dict[str, Backoff] = {}
+        self._not_before: dict[str, float] = {}
+        self.sent_bytes = 0
+        """Bytes that the gateway has acknowledged since the start."""
+
+    def wake(self) -> None:
+        """Look again for what is waiting."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until cancelled. A request under way ends within its timeouts."""
+        try:
+            while True:
+                self._wake.clear()
+                waiting = await asyncio.to_thread(self._table.waiting)
+                self._forget_all_but({held.entry.volume_id for held in waiting})
+                due = next((held for held in waiting if self._due_in(held) <= 0), None)
+                if due is None:
+                    await self._pause(min((self._due_in(held) for held in waiting), default=None))
+                    continue
+                try:
+                    await asyncio.to_thread(self._send, due)
+                except Unreachable as error:
+                    seconds = self._gateway_backoff.failed()
+                    _log.warning("results can't be sent now, trying again in %.1f s: %s", seconds, error)
+                    await asyncio.sleep(seconds)
+                else:
+                    self._gateway_backoff.succeeded()
+        finally:
+            self._stopping.set()
+
+    def _due_in(self, held: Held) -> float:
+        return self._not_before.get(held.entry.volume_id, 0.0) - time.monotonic()
+
+    def _forget_all_but(self, volume_ids: set[str]) -> None:
+        for waits in (self._not_before, self._backoffs):
+            for volume_id in waits.keys() - volume_ids:
+                del waits[volume_id]
+
+    async def _pause(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _send(self, held: Held) -> None:
+        """Send one volume as far as it goes now. Raises `Unreachable`: the gateway is to be left alone for a while."""
+        volume_id, pod = held.entry.volume_id, f"{held.entry.namespace}/{held.entry.pod_name}"
+        try:
+            self._send_all(held)
+        except Unwanted as answer:
+            _log.info("results of pod %s are no longer wanted: %s", pod, answer)
+            self._table.finish(
+                held, Finish(state=VolumeState.DISCARDED, bytes_=held.bytes_, message=str(answer)[:1024])
+            )
+        except Refused as answer:
+            _log.error("results of pod %s are refused and kept in the spool: %s", pod, answer)
+            self._table.note_failed(held, str(answer))
+            self._not_before[volume_id] = time.monotonic() + REFUSED_AGAIN_SECONDS
+            return
+        except (TooEarly, Conflict, PlanOutdated, OSError) as problem:
+            seconds = self._backoffs.setdefault(volume_id, Backoff(0.5, 30)).failed()
+            _log.info("results of pod %s wait %.1f s more: %s", pod, seconds, problem)
+            self._not_before[volume_id] = time.monotonic() + seconds
+            return
+        self._table.spool.sweep()
+
+    def _send_all(self, held: Held) -> None:
+        plan = self._table.spool.plan(held.entry.volume_id) or self._make_plan(held)
+        try:
+            self._send_plan(held, plan)
+        except (Conflict, PlanOutdated) as problem:
+            _log.warning("the files of pod %s are read again: %s", held.entry.pod_name, problem)
+            self._table.spool.drop_plan(held.entry.volume_id)
+            self._send_plan(held, self._make_plan(held))
+
+    def _make_plan(self, held: Held) -> UploadPlan:
+        entry = held.entry
+        collected = collect(self._table.spool.files(entry.volume_id), entry.asked)
+        plan = UploadPlan(
+            namespace=entry.namespace,
+            job=entry.asked.job,
+            attempt=entry.asked.attempt,
+            pod_name=entry.pod_name,
+            files=collected.files,
+            refused=collected.refused,
+            refused_count=collected.refused_count,
+            skipped=collected.skipped,
+        )
+        self._table.spool.keep_plan(entry.volume_id, plan)
+        return plan
+
+    def _send_plan(self, held: Held, plan: UploadPlan) -> None:
+        job_uid, pod_uid = held.entry.asked.job_uid, held.entry.pod_uid
+        missing = self._gateway.put_plan(job_uid, pod_uid, plan).missing
+        files = {file.sha256: file for file in plan.files}
+        copies = Counter(file.sha256 for file in plan.files)
+        if not {blob.sha256 for blob in missing} <= files.keys():
+            raise Conflict(f"the gateway asks for blobs that are not in the plan of pod {held.entry.pod_name}")
+        total = sum(file.bytes_ for file in plan.files)
+        sent = total - sum((files[blob.sha256].bytes_ - blob.offset) * copies[blob.sha256] for blob in missing)
+        if not self._table.note_sending(held, sent):
+            return
+        for blob in missing:
+            file = files[blob.sha256]
+            at = blob.offset
+            for offset in self._send_blob(held, file.name, blob.sha256, at, file.bytes_):
+                sent += (offset - at) * copies[blob.sha256]
+                at = offset
+                if not self._table.note_sending(held, max(0, sent)):
+                    return
+        manifest = self._gateway.complete(job_uid, pod_uid, plan)
+        _log.info(
+            "results of pod %s/%s are home: %d files, %d bytes, %d refused, %d left out",
+            held.entry.namespace,
+            held.entry.pod_name,
+            len(manifest.files),
+            total,
+            plan.refused_count,
+            plan.skipped,
+        )
+        self._table.finish(held, Finish(state=VolumeState.DONE, bytes_=total))
+
+    def _send_blob(self, held: Held, name: str, sha256: str, offset: int, size: int) -> Iterator[int]:
+        """Send one blob from `offset` on, chunk by chunk; yields the offset that the gateway holds after each."""
+        try:
+            descriptor = open_below(self._table.spool.files(held.entry.volume_id), name)
+        except OSError as error:
+            raise PlanOutdated(f"file {name!r} of the plan can't be opened: {error}") from error
+        try:
+            stalls = 0
+            while offset < size:
+                length = min(CHUNK_BYTES, size - offset)
+                blob = self._gateway.patch(
+                    held.entry.asked.job_uid,
+                    held.entry.pod_uid,
+                    sha256,
+                    offset,
+                    length,
+                    self._blocks(descriptor, offset, length),
+                )
+                stalls = stalls + 1 if blob.offset <= offset else 0
+                if stalls > MOST_STALLS or blob.offset > size:
+                    raise Unreachable(f"blob {sha256} of {size} bytes does not get on at the gateway, at {blob.offset}")
+                self.sent_bytes += max(0, blob.offset - offset)
+                offset = blob.offset
+                yield offset
+        finally:
+            os.close(descriptor)
+
+    def _blocks(self, descriptor: int, offset: int, length: int) -> Iterator[bytes]:
+        end = offset + length
+        while offset < end:
+            if self._stopping.is_set():
+                raise Stopping("the agent stops")
+            block = os.pread(descriptor, min(BLOCK_BYTES, end - offset), offset)
+            if not block:
+                raise PlanOutdated(f"a file ends at {offset} bytes, before the plan says")
+            offset += len(block)
+            yield block

@@ -1,0 +1,301 @@
+"""The table of the output volumes that the device holds: where each is on its way from the pod to the gateway.
+
+This module owns every change of a volume's state, each first on the disk (journal, spool), then in memory, under one
+lock, so that kubelet's calls, the uploader and the reconciler may come from any thread and may be repeated. It never
+talks to the network, and never removes what the gateway has not acknowledged or disowned.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from edgewise_agent import wire
+from edgewise_agent.journal import Entry, Finish, Journal
+from edgewise_agent.metrics import free_bytes
+from edgewise_agent.settings import Settings
+from edgewise_agent.spool import Spool
+from edgewise_agent.volumes import kubelet
+from edgewise_agent.wire import VolumeReport, VolumeState
+
+REMEMBER_SECONDS: Final = 3600
+"""How long beats report a finished volume, so that an operator that was away learns of it."""
+
+MOST_REPORTED: Final = 1000
+WAITING: Final = frozenset({VolumeState.SPOOLED, VolumeState.SENDING, VolumeState.FAILED})
+"""The states of a volume whose files are in the spool."""
+
+_log = logging.getLogger(__name__)
+
+
+class SpoolFull(RuntimeError):
+    """The device takes no new volume now; the message says what fills it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivePods:
+    """The pods that live on the device, by the operator's answer that came in at `at` (monotonic seconds)."""
+
+    uids: frozenset[str]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A volume as it was when the table was asked. `generation` tells it from the same volume published again."""
+
+    entry: Entry
+    state: VolumeState
+    generation: int
+    bytes_: int
+
+
+@dataclass(slots=True)
+class _Volume:
+    entry: Entry
+    state: VolumeState
+    since: float
+    """monotonic time of the state's beginning"""
+    generation: int = 0
+    bytes_: int = 0
+    measured: bool = False
+    sent_bytes: int = 0
+    over_limit: bool = False
+    message: str = ""
+    absent_since: float | None = None
+    restored: bool = False
+
+    def held(self) -> Held:
+        return Held(self.entry, self.state, self.generation, self.bytes_)
+
+
+class VolumeTable:
+    """All volumes of one device. Safe to use from several threads; methods that touch the disk raise `OSError`.
+
+    `changed` is called, from any thread and with the lock held, after a state or an `over_limit` changed.
+    """
+
+    def __init__(self, settings: Settings, changed: Callable[[], None]) -> None:
+        self._settings = settings
+        self._changed = changed
+        self._lock = threading.RLock()
+        self._volumes: dict[str, _Volume] = {}
+        settings.plugin_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._journal = Journal(settings.plugin_dir / "journal")
+        self.spool = Spool(settings.plugin_dir)
+
+    def load(self) -> None:
+        """Take up after a start: read the journal, and where each volume is from the disk."""
+        with self._lock:
+            for entry in self._journal.load():
+                if entry.finish is not None:
+                    self.spool.let_go(entry.volume_id)
+                    volume = _Volume(entry, entry.finish.state, time.monotonic(), message=entry.finish.message)
+                    volume.bytes_ = volume.sent_bytes = entry.finish.bytes_
+                elif self.spool.holds(entry.volume_id):
+                    size = self.spool.size(entry.volume_id)
+                    volume = _Volume(entry, VolumeState.SPOOLED, time.monotonic(), bytes_=size, measured=True)
+                else:
+                    volume = _Volume(entry, VolumeState.LIVE, time.monotonic())
+                self._volumes[entry.volume_id] = volume
+        _log.info("journal read: %d volumes, %d of them to be sent", len(self._volumes), len(self.waiting()))
+
+    def unfinished_entry(self, volume_id: str) -> Entry | None:
+        """The journal's entry of a volume that is in a pod or still to be sent."""
+        with self._lock:
+            volume = self._volumes.get(volume_id)
+            return None if volume is None or volume.entry.finish is not None else volume.entry
+
+    def publish(self, entry: Entry) -> None:
+        """Make the volume's target ready for its pod; again, when it is already, and with its files when it was taken.
+
+        The folder may be written by any user: only the containers of its pod can reach it (kubelet keeps the folders
+        above it to root), they run as whatever user the app wants, and fsGroup stays possible. docs/agent.md says more.
+        Raises `SpoolFull`, for a new volume only.
+        """
+        target = Path(entry.target)
+        with self._lock:
+            volume = self._volumes.get(entry.volume_id)
+            if volume is None or volume.entry.finish is not None:
+                self._refuse_when_full()
+                self._journal.write(entry)
+                self.spool.let_go(entry.volume_id)
+                generation = 0 if volume is None else volume.generation + 1
+                self._volumes[entry.volume_id] = _Volume(entry, VolumeState.LIVE, time.monotonic(), generation)
+            elif volume.state in WAITING:
+                _log.warning("volume %s is wanted again by pod %s: given back", entry.volume_id, _pod(volume.entry))
+                self.spool.give_back(entry.volume_id, target)
+                self._become(volume, VolumeState.LIVE)
+            target.mkdir(exist_ok=True)
+            target.chmod(0o777)
+            kubelet.sync_record(target)
+            self._changed()
+
+    def unpublish(self, volume_id: str, target: Path) -> None:
+        """Take the volume from its pod, which has ended, into the spool; nothing to do when that is done already."""
+        with self._lock:
+            volume = self._volumes.get(volume_id)
+            if volume is None:
+                if place := self.spool.set_aside(volume_id, target):
+                    _log.error("volume %s is in no journal: its files are kept in %s", volume_id, place)
+                return
+            if volume.state is VolumeState.LIVE:
+                self._take(volume)
+
+    def reconcile(self, live: LivePods | None) -> None:
+        """Compare the journal with the disk and with the pods that live; None changes nothing but kubelet's records.
+
+        Kubelet's empty record of a live volume is restored. A volume whose pod is missing from two answers that are a
+        reconcile interval apart is collected: kubelet left it behind. What was finished an hour ago is forgotten.
+        """
+        with self._lock:
+            for volume in list(self._volumes.values()):
+                if volume.state is VolumeState.LIVE:
+                    self._reconcile_live(volume, live)
+                elif volume.entry.finish is not None and time.monotonic() - volume.since > REMEMBER_SECONDS:
+                    self._journal.remove(volume.entry.volume_id)
+                    del self._volumes[volume.entry.volume_id]
+
+    def _reconcile_live(self, volume: _Volume, live: LivePods | None) -> None:
+        target = Path(volume.entry.target)
+        if kubelet.record_is_broken(target):
+            _log.warning("kubelet's record of volume %s was empty: restored", volume.entry.volume_id)
+            kubelet.restore_record(target, volume.entry.volume_id, self._settings.node_name)
+            volume.restored = True
+        if live is None or live.at < volume.since or volume.entry.pod_uid in live.uids:
+            volume.absent_since = None
+        elif volume.absent_since is None:
+            volume.absent_since = live.at
+        elif live.at - volume.absent_since >= 0.9 * self._settings.reconcile_seconds:
+            _log.warning("pod %s is gone, its volume was left behind: collected", _pod(volume.entry))
+            self._take(volume)
+            if volume.restored:
+                # kubelet gave the volume up when it could not read its record, and will not ask again.
+                kubelet.forget_volume(target)
+
+    def live(self) -> list[Held]:
+        """The volumes that are in pods."""
+        with self._lock:
+            return [volume.held() for volume in self._volumes.values() if volume.state is VolumeState.LIVE]
+
+    def unmeasured(self) -> list[Held]:
+        """The volumes in the spool whose size is only known from when they were live."""
+        with self._lock:
+            return [v.held() for v in self._volumes.values() if v.state in WAITING and not v.measured]
+
+    def waiting(self) -> list[Held]:
+        """The volumes in the spool, oldest first."""
+        with self._lock:
+            return [volume.held() for volume in self._volumes.values() if volume.state in WAITING]
+
+    def note_size(self, held: Held, bytes_: int, *, over_limit: bool = False, message: str = "") -> None:
+        """Note what a volume was measured to hold."""
+        with self._lock:
+            if (volume := self._same(held)) is None:
+                return
+            volume.bytes_, volume.measured = bytes_, True
+            if volume.state is VolumeState.LIVE:
+                if over_limit and not volume.over_limit:
+                    _log.warning("volume of pod %s is over its limit: %s", _pod(volume.entry), message)
+                changed, volume.over_limit, volume.message = volume.over_limit != over_limit, over_limit, message
+                if changed:
+                    self._changed()
+
+    def note_sending(self, held: Held, sent_bytes: int) -> bool:
+        """Note that the gateway holds this much of it. False when the volume is no longer the one in `held`: stop."""
+        with self._lock:
+            volume = self._same(held)
+            if volume is None or volume.state not in WAITING:
+                return False
+            volume.sent_bytes = sent_bytes
+            if volume.state is not VolumeState.SENDING:
+                volume.state, volume.message = VolumeState.SENDING, ""
+                self._changed()
+            return True
+
+    def note_failed(self, held: Held, message: str) -> None:
+        """Note that the gateway refused it for good; the files stay."""
+        with self._lock:
+            volume = self._same(held)
+            if volume is not None and volume.state in WAITING:
+                volume.state, volume.message = VolumeState.FAILED, message[:1024]
+                self._changed()
+
+    def finish(self, held: Held, finish: Finish) -> None:
+        """Note that nothing is left to send: acknowledged (Done) or unwanted (Discarded). The files may go."""
+        with self._lock:
+            volume = self._same(held)
+            if volume is None or volume.state not in WAITING:
+                return
+            entry = replace(volume.entry, finish=finish)
+            self._journal.write(entry)
+            volume.entry = entry
+            self._become(volume, finish.state)
+            volume.bytes_, volume.message = finish.bytes_, finish.message
+            volume.sent_bytes = finish.bytes_ if finish.state is VolumeState.DONE else 0
+            self.spool.let_go(entry.volume_id)
+            self._changed()
+
+    def usage(self) -> wire.Spool:
+        """How full the spool is."""
+        with self._lock:
+            bytes_ = sum(volume.bytes_ for volume in self._volumes.values() if volume.state in WAITING)
+            return wire.Spool(bytes_=bytes_, limit_bytes=self._settings.spool_limit_bytes)
+
+    def reports(self) -> tuple[VolumeReport, ...]:
+        """What the beat says of each volume; should there be over 1,000, those not finished come first."""
+        with self._lock:
+            volumes = sorted(self._volumes.values(), key=lambda volume: volume.entry.finish is not None)
+            return tuple(_report(volume) for volume in volumes[:MOST_REPORTED])
+
+    def _same(self, held: Held) -> _Volume | None:
+        volume = self._volumes.get(held.entry.volume_id)
+        return volume if volume is not None and volume.generation == held.generation else None
+
+    def _take(self, volume: _Volume) -> None:
+        self.spool.take(volume.entry.volume_id, Path(volume.entry.target))
+        self._become(volume, VolumeState.SPOOLED)
+        self._changed()
+
+    @staticmethod
+    def _become(volume: _Volume, state: VolumeState) -> None:
+        volume.state, volume.since = state, time.monotonic()
+        volume.generation += 1
+        volume.sent_bytes, volume.over_limit, volume.message = 0, False, ""
+        volume.absent_since, volume.measured = None, False
+
+    def _refuse_when_full(self) -> None:
+        usage = self.usage()
+        if usage.bytes_ >= usage.limit_bytes:
+            raise SpoolFull(
+                f"{usage.bytes_} bytes of results wait to be sent, the limit is {usage.limit_bytes}: new volumes wait "
+                f"until {self._settings.gateway_url} has taken some of them"
+            )
+        free = free_bytes(self._settings.kubelet_root)
+        if free < self._settings.free_space_floor_bytes:
+            raise SpoolFull(
+                f"{free} bytes are free on {self._settings.kubelet_root}, the floor is "
+                f"{self._settings.free_space_floor_bytes}: new volumes wait until there is room"
+            )
+
+
+def _report(volume: _Volume) -> VolumeReport:
+    return VolumeReport(
+        pod_uid=volume.entry.pod_uid,
+        job_uid=volume.entry.asked.job_uid,
+        attempt=volume.entry.asked.attempt,
+        state=volume.state,
+        bytes_=volume.bytes_,
+        sent_bytes=volume.sent_bytes,
+        over_limit=volume.over_limit,
+        message=volume.message,
+    )
+
+
+def _pod(entry: Entry) -> str:
+    return f"{entry.namespace}/{entry.pod_name}"
