@@ -25,6 +25,8 @@ DIFF_LINES: Final = 20
 
 CHART: Final = Path("charts/edgewise")
 NAMESPACE: Final = "edgewise-system"
+KUBERNETES: Final = "1.35.0"
+"""What helm renders for; a fixed one, so that the output does not depend on how helm was built."""
 
 _NAMESPACE_MANIFEST: Final = f"""---
 apiVersion: v1
@@ -53,7 +55,7 @@ def install_manifest(root: Path, helm: str, crds: Mapping[Path, str]) -> str:
     Raises `CalledProcessError` when helm can't render the chart.
     """
     rendered = subprocess.run(
-        [helm, "template", "edgewise", str(root / CHART), "--namespace", NAMESPACE, "--no-hooks"],
+        [helm, "template", "edgewise", str(root / CHART), "--namespace", NAMESPACE, "--no-hooks", "--kube-version", KUBERNETES],
         check=True,
         capture_output=True,
         text=True,
