@@ -76,7 +76,7 @@ def _compile(target: Target, folder: Path) -> None:
     go = toolchain.go(toolchain.parse_version(needed[1]), log)
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".{target.program}"
-    flags = ["-trimpath", "-ldflags", _linker_flags(target), "-o", fresh]
+    flags: list[str | Path] = ["-trimpath", "-ldflags", _linker_flags(target), "-o", fresh]
     run(go, "build", *flags, target.package, cwd=source, log=log, environment={"CGO_ENABLED": "0"})
     for link in target.links:
         (folder / link).unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """The control plane on the host: etcd, API server, controller manager and scheduler.
 
 Their flags, their start and the wait until they answer. etcd listens on
-loopback only, takes the cluster's certificates only, and does not fsync: the fleet's state need not outlive the machine.
+loopback only, takes the cluster's certificates only, and does not fsync: the
+fleet's state need not outlive the machine.
 """
 
 import signal

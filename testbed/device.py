@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import cgroups, controlplane, disks, hostroot, network, nodeconfig, paths, processes
+from testbed import cgroups, controlplane, disks, hostroot, images, network, nodeconfig, paths, processes
 from testbed.certificates import Authority, kubeconfig
 from testbed.errors import FleetError
 from testbed.settings import DeviceSettings
@@ -172,6 +172,19 @@ class Device:
             return disks.fill(self.disk(), percent)
         except FleetError as error:
             raise FleetError(f"{self.name}: {error}") from error
+
+    def load(self, wanted: list[images.Image]) -> list[str]:
+        """Loads those of `wanted` that its containerd lacks; their names.
+
+        Without its CPU bound meanwhile: an image comes from outside, and a slow
+        device would take minutes to unpack what it got in a moment.
+        """
+        bound = self.quota_percent
+        self.set_quota(None)
+        try:
+            return images.load(wanted, self.socket())
+        finally:
+            self.set_quota(bound)
 
     @property
     def _mountpoint(self) -> Path:

@@ -1,104 +1,241 @@
-"""The fleet as one object: every verb of the command line is a method that says what it did."""
+"""The fleet as one object: every verb of the command line is a method that says what it did.
 
-import sys
-from collections.abc import Iterable
+A verb that finds things as they should be changes nothing and says so.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
 
-from testbed import binaries, cgroups, controlplane, hostroot, machine, meter, network, ownership, packages, paths
-from testbed import processes as running_processes
+from testbed import cgroups, hostroot, lifecycle, ownership, paths
+from testbed import status as device_status
 from testbed.commands import run
-from testbed.controlplane import ControlPlane
+from testbed.controlplane import require_running
 from testbed.device import Device
 from testbed.errors import FleetError
-from testbed.progress import say, step
-from testbed.settings import HUB, DeviceSettings, FleetSettings
+from testbed.settings import DeviceSettings, FleetSettings
+from testbed.status import DeviceStatus
 from testbed.waiting import wait_until
+
+READY_SECONDS = 90
 
 
 class Fleet:
-    """The fleet of this checkout."""
+    """The fleet of this checkout, up or not."""
 
     def __init__(self) -> None:
         self._groups = cgroups.detect()
+        self._lifecycle = lifecycle.Lifecycle(self._groups)
 
-    def up(self, *, lease_seconds: int = 40, status_seconds: int = 10, control_plane_only: bool = False) -> str:
-        """Builds what is missing and starts what does not run."""
+    # The whole fleet
+
+    def up(
+        self,
+        *,
+        lease_seconds: int | None = None,
+        status_seconds: int | None = None,
+        control_plane_only: bool = False,
+        images: bool = True,
+    ) -> str:
+        """Builds what is missing and starts what does not run; all nodes are Ready and names resolve then.
+
+        Args:
+            lease_seconds: life of each kubelet's Lease, 40 unless told otherwise; it renews every quarter.
+            status_seconds: how often kubelets work out their Node's status, 10 unless told otherwise.
+            control_plane_only: no nodes, enough for tests of the API.
+            images: also build and load the product's images.
+
+        Raises:
+            FleetError: the machine lacks something, or a part did not start in time.
+        """
         with ownership.exclusive():
-            ownership.require()
-            plane = self._start_control_plane()
+            plane = self._lifecycle.start_control_plane()
             if control_plane_only:
-                return f"The control plane is up: export KUBECONFIG={paths.KUBECONFIG}"
-            settings = FleetSettings.load(paths.SETTINGS) or FleetSettings.first(lease_seconds, status_seconds)
+                return f"the control plane is up: export KUBECONFIG={paths.KUBECONFIG}"
+            before = FleetSettings.load(paths.SETTINGS) or FleetSettings.first()
+            settings = before.timed(lease_seconds, status_seconds)
             settings.save(paths.SETTINGS)
-            self._boot(plane, settings.devices.values())
-            return f"The fleet is up, with {', '.join(settings.devices)}: export KUBECONFIG={paths.KUBECONFIG}"
+            devices = [Device(device, self._groups) for device in settings.devices.values()]
+            later = " (changed times count from a device's next power-on)" if settings != before else ""
+            self._lifecycle.boot(plane, devices)
+            if images:
+                self._lifecycle.build_and_load(devices)
+            return f"the fleet is up with {', '.join(settings.devices)}{later}: export KUBECONFIG={paths.KUBECONFIG}"
 
-    def _start_control_plane(self) -> ControlPlane:
-        if not self.running:
-            machine.require()
-            if absent := packages.missing():
-                with step(f"install {len(absent)} Debian packages"):
-                    packages.install(absent, paths.LOGS / "packages.log")
-            self._sweep()
-        programs = binaries.build()
-        ownership.claim()
-        binaries.link_programs(programs)
-        network.create_bridge()
-        plane = ControlPlane(programs, self._groups)
-        plane.start()
-        return plane
-
-    def _boot(self, plane: ControlPlane, wanted: Iterable[DeviceSettings]) -> None:
-        devices = [Device(settings, self._groups) for settings in wanted]
-        programs = binaries.build()
-        log = paths.LOGS / "meter.log"
-        running_processes.start(
-            meter.PROCESS,
-            [sys.executable, "-m", "testbed.meter"],
-            log=log,
-            groups=self._groups.membership_files(cgroups.CONTROL),
-            environment={"PYTHONPATH": str(paths.CHECKOUT)},
-        )
-        with step("boot " + ", ".join(device.name for device in devices)):
-            for device in devices:
-                device.power_on(programs, plane.authority, [])
-            network.route(device.settings for device in devices)
-        for device in devices:
-            with step(f"{device.name} is Ready"):
-                wait_until(lambda name=device.name: self._ready(plane, name), f"{device.name} is Ready", seconds=90)
-
-    def _ready(self, plane: ControlPlane, name: str) -> bool:
-        node = plane.api.get(f"/api/v1/nodes/{name}")
-        conditions = {condition["type"]: condition["status"] for condition in node["status"].get("conditions", [])}
-        return conditions.get("Ready") == "True"
+    def down(self) -> str:
+        """Ends everything and leaves nothing on the machine but logs and caches."""
+        with ownership.exclusive():
+            return self._lifecycle.sweep()
 
     @property
     def running(self) -> bool:
-        """Whether the control plane runs."""
-        return all(running_processes.running(name) for name in controlplane.COMPONENTS)
+        """Whether this checkout's control plane and at least one node run."""
+        return ownership.owner() == paths.CHECKOUT and any(device.on for device in self.devices().values())
 
-    def down(self) -> str:
-        """Ends everything and leaves nothing behind but the caches and the logs."""
+    def add(self, name: str, *, quota_percent: float = 100, memory_bytes: int, disk_bytes: int) -> str:
+        """Adds an edge device and waits until it is Ready with all images."""
         with ownership.exclusive():
-            ownership.require()
-            with step("end all devices and the control plane"):
-                self._sweep()
-            return "The fleet is down."
+            require_running()
+            settings = self._settings()
+            if name in settings.devices:
+                return f"{name} is in the fleet already"
+            any_device = next(iter(settings.devices.values()))
+            device = DeviceSettings(
+                name,
+                settings.free_index(),
+                quota_percent=quota_percent,
+                memory_bytes=memory_bytes,
+                disk_bytes=disk_bytes,
+                lease_seconds=any_device.lease_seconds,
+                status_seconds=any_device.status_seconds,
+            )
+            settings.with_device(device).save(paths.SETTINGS)
+            added = Device(device, self._groups)
+            self._lifecycle.boot(self._lifecycle.plane(), list(self.devices().values()))
+            self._lifecycle.build_and_load([added])
+            return f"{name} is added and Ready"
 
-    def _sweep(self) -> None:
-        """Removes whatever a running, half-started or crashed fleet left."""
-        for process in running_processes.recorded():
-            if process.name.startswith("device-"):
-                Device(DeviceSettings(process.name.removeprefix("device-"), 1), self._groups).end()
-        for process in running_processes.recorded():
-            process.end(5)
-        network.remove()
-        if self._groups.exists(cgroups.TOP):
-            self._groups.remove(cgroups.TOP)
-        ownership.release()
-        for leftover in (paths.ETCD, paths.KEYS, paths.DISKS, paths.MOUNTS, paths.SPECS):
-            rmtree(leftover, ignore_errors=True)
-        for file in (paths.SETTINGS, paths.KUBECONFIG):
-            file.unlink(missing_ok=True)
+    def build(self) -> str:
+        """Builds the programs that are missing in the cache."""
+        folder = self._lifecycle.build()
+        return f"all programs are in {folder}"
+
+    def images(self) -> str:
+        """Builds the images that are missing in the cache and loads them into the devices that are on."""
+        with ownership.exclusive():
+            return self._lifecycle.build_and_load([device for device in self.devices().values() if device.on])
+
+    def load(self) -> str:
+        """Loads the built images into the devices that are on and lack them."""
+        with ownership.exclusive():
+            return self._lifecycle.load([device for device in self.devices().values() if device.on])
+
+    def status(self) -> list[DeviceStatus]:
+        """The state of every node, the hub first."""
+        return [device_status.of(device) for device in self.devices().values()]
+
+    # A device's switches
+
+    def power_off(self, name: str) -> str:
+        """Cuts the power: what was not synced to the disk is lost."""
+        with ownership.exclusive():
+            return f"{name} is off" if self.device(name).power_off() else f"{name} is off already"
+
+    def power_on(self, name: str, *, wait: bool = True) -> str:
+        """Boots a device that is off; with `wait`, until its Node is Ready."""
+        with ownership.exclusive():
+            require_running()
+            device = self.device(name)
+            if device.on:
+                return f"{name} is on already"
+            self._lifecycle.power_on(device)
+            if wait and device.plugged:
+                self.wait_ready(name)
+                return f"{name} is on and Ready"
+            return f"{name} is on"
+
+    def unplug(self, name: str) -> str:
+        """Pulls the network cable."""
+        with ownership.exclusive():
+            changed = self.device(name).set_cable(plugged=False)
+            return f"{name} is unplugged" if changed else f"{name} is unplugged already"
+
+    def plug(self, name: str) -> str:
+        """Plugs the network cable in."""
+        with ownership.exclusive():
+            changed = self.device(name).set_cable(plugged=True)
+            return f"{name} is plugged in" if changed else f"{name} is plugged in already"
+
+    def hang(self, name: str) -> str:
+        """Stops all processes of a device where they are."""
+        with ownership.exclusive():
+            return f"{name} hangs" if self.device(name).set_pulse(beating=False) else f"{name} hangs already"
+
+    def resume(self, name: str) -> str:
+        """Lets a device that hangs go on."""
+        with ownership.exclusive():
+            return f"{name} goes on" if self.device(name).set_pulse(beating=True) else f"{name} does not hang"
+
+    def heat(self, name: str, celsius: float) -> str:
+        """Sets the temperature that a device's thermal zone shows."""
+        with ownership.exclusive():
+            if not -50 <= celsius <= 200:
+                raise FleetError(f"{celsius:g} °C is out of range: -50 to 200")
+            self._save(replace(self.device(name).settings, celsius=celsius))
+            hostroot.heat(name, celsius)
+            return f"{name} is at {celsius:g} °C"
+
+    def quota(self, name: str, percent: float) -> str:
+        """Bounds a device's CPU to `percent` of one core; its Node's allocatable follows at the next power-on."""
+        with ownership.exclusive():
+            if not 1 <= percent <= 6400:
+                raise FleetError(f"a quota of {percent:g} % is out of range: 1 % to 6400 % of one core")
+            device = self.device(name)
+            device.set_quota(percent)
+            self._save(replace(device.settings, quota_percent=percent))
+            return f"{name} has {percent:g} % of one core"
+
+    def fill(self, name: str, percent: float) -> str:
+        """Fills a device's disk to `percent`; 0 frees it and loads the images that the full disk cost it."""
+        with ownership.exclusive():
+            device = self.device(name)
+            used = device.fill(percent)
+            if percent == 0:
+                self._lifecycle.load([device])
+            return f"{name}'s disk is {used:.1f} % full"
+
+    # Looking in
+
+    def kubectl(self, *arguments: str) -> str:
+        """Standard output of `kubectl ARGUMENTS` against this fleet.
+
+        Raises:
+            FleetError: kubectl exits with anything but 0.
+        """
+        return run(paths.BIN / "kubectl", *arguments, environment={"KUBECONFIG": str(paths.KUBECONFIG)})
+
+    def logs(self, name: str) -> list[Path]:
+        """The log files of a device, or of a component such as kube-apiserver."""
+        folder = paths.LOGS / name
+        files = sorted(folder.glob("*.log")) if folder.is_dir() else [paths.LOGS / f"{name}.log"]
+        if not all(file.exists() for file in files):
+            known = sorted({entry.name.removesuffix(".log") for entry in paths.LOGS.glob("*")})
+            raise FleetError(f"no logs of {name}: there are {', '.join(known)}")
+        return files
+
+    def wait_ready(self, name: str, seconds: float = READY_SECONDS) -> None:
+        """Waits until the Node of device `name` is Ready."""
+        self._lifecycle.wait_ready(name, seconds)
+
+    def wait_until(self, condition: Callable[[], object], what: str, *, seconds: float) -> None:
+        """Waits until `condition` answers with something true; see testbed.waiting."""
+        wait_until(condition, what, seconds=seconds)
+
+    def devices(self) -> dict[str, Device]:
+        """All nodes by name, the hub first; empty when the fleet was never up."""
+        settings = FleetSettings.load(paths.SETTINGS)
+        wanted: Iterable[DeviceSettings] = settings.devices.values() if settings else ()
+        return {device.name: Device(device, self._groups) for device in wanted}
+
+    def device(self, name: str) -> Device:
+        """The node `name`.
+
+        Raises:
+            FleetError: the fleet has none of that name.
+        """
+        devices = self.devices()
+        if not devices:
+            raise FleetError("the fleet is down: start it with `make up` or `fleet up`")
+        if name not in devices:
+            raise FleetError(f"no device {name} in the fleet: there are {', '.join(devices)}")
+        ownership.require()
+        return devices[name]
+
+    def _settings(self) -> FleetSettings:
+        settings = FleetSettings.load(paths.SETTINGS)
+        if settings is None:
+            raise FleetError("the fleet is down: start it with `make up` or `fleet up`")
+        return settings
+
+    def _save(self, device: DeviceSettings) -> None:
+        self._settings().with_device(device).save(paths.SETTINGS)

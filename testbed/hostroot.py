@@ -104,6 +104,12 @@ def heat(name: str, celsius: float) -> None:
     write(_zone(name) / "temp", f"{round(celsius * 1000)}\n")
 
 
+def celsius(name: str) -> float | None:
+    """The temperature that the device's thermal zone shows."""
+    file = _zone(name) / "temp"
+    return int(file.read_text()) / 1000 if file.exists() else None
+
+
 def write(file: Path, text: str) -> None:
     """Replaces a file so that a reader never sees half of it."""
     fresh = file.with_name(f".{file.name}.new")

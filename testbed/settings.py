@@ -75,11 +75,9 @@ class FleetSettings:
     devices: Mapping[str, DeviceSettings]
 
     @classmethod
-    def first(cls, lease_seconds: int, status_seconds: int) -> Self:
+    def first(cls) -> Self:
         """A new fleet: the hub and three devices."""
-        wished = (HUB, *FIRST_DEVICES)
-        timed = [replace(device, lease_seconds=lease_seconds, status_seconds=status_seconds) for device in wished]
-        return cls({device.name: device for device in timed})
+        return cls({device.name: device for device in (HUB, *FIRST_DEVICES)})
 
     @classmethod
     def load(cls, file: Path) -> Self | None:
@@ -101,6 +99,18 @@ class FleetSettings:
     def with_device(self, device: DeviceSettings) -> "FleetSettings":
         """These settings with `device` added or changed."""
         return FleetSettings({**self.devices, device.name: device})
+
+    def timed(self, lease_seconds: int | None, status_seconds: int | None) -> "FleetSettings":
+        """These settings with the kubelets' times changed where they are given."""
+        changed = [
+            replace(
+                device,
+                lease_seconds=lease_seconds or device.lease_seconds,
+                status_seconds=status_seconds or device.status_seconds,
+            )
+            for device in self.devices.values()
+        ]
+        return FleetSettings({device.name: device for device in changed})
 
     def free_index(self) -> int:
         """The lowest index that no device has."""

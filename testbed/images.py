@@ -1,0 +1,151 @@
+"""Builds the fleet's images with buildah and loads them into devices.
+
+An image's key is a hash of its Dockerfile, of what the Dockerfile copies from
+the context and of its bases: the same content is built once, whatever checkout
+it is in. The archive of each image stays in the cache; a device whose containerd
+has it already is left alone.
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed import bases, binaries, paths
+from testbed.commands import run
+from testbed.errors import FleetError
+from testbed.progress import say, step
+
+REGISTRY = "edgewise.local"
+_LABEL = "edgewise.dev/image-id"
+_KEPT_ARCHIVES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image, the Dockerfile that makes it and its build context."""
+
+    name: str
+    dockerfile: Path
+    context: Path
+
+    @property
+    def reference(self) -> str:
+        """The name that pods use."""
+        return f"{REGISTRY}/{self.name}:dev"
+
+    def key(self) -> str:
+        """A hash of everything that the image is made from."""
+        digest = hashlib.sha256(self.dockerfile.read_bytes())
+        digest.update(f"{bases.RUNTIME.tag} {bases.BUILDER.tag}".encode())
+        for source in copied(self.dockerfile.read_text()):
+            for file in sorted(_files(self.context / source)):
+                digest.update(f"{file.relative_to(self.context)}\0{file.stat().st_mode & 0o777:o}\0".encode())
+                digest.update(file.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def archive(self) -> Path:
+        """The file in the cache that holds the image, once it is built."""
+        return paths.cache() / "images" / "archives" / f"{self.name}-{self.key()}.tar"
+
+
+def system_images() -> list[Image]:
+    """The testbed's own: what every device needs before anything of the product runs."""
+    ours = paths.SOURCES / "images"
+    programs = binaries.program("kube").parent
+    return [
+        Image("pause", ours / "pause.Dockerfile", Path("/bin")),
+        Image("coredns", ours / "coredns.Dockerfile", programs),
+    ]
+
+
+def product_images() -> list[Image]:
+    """The product's, the examples' and one for tests; those whose Dockerfile exists."""
+    root = paths.CHECKOUT
+    wanted = [
+        Image("python", paths.SOURCES / "images" / "python.Dockerfile", root),
+        Image("operator", root / "operator" / "Dockerfile", root),
+        Image("agent", root / "agent" / "Dockerfile", root),
+        Image("vision", root / "examples" / "vision" / "Dockerfile", root),
+    ]
+    for image in wanted:
+        if not image.dockerfile.exists():
+            say(f"  image {image.name} is left out: there is no {image.dockerfile.relative_to(root)}")
+    return [image for image in wanted if image.dockerfile.exists()]
+
+
+def build(images: list[Image]) -> int:
+    """Builds those of `images` that are not in the cache; says how many."""
+    absent = [image for image in images if not image.archive().exists()]
+    if not absent:
+        return 0
+    log = paths.LOGS / "images.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if any("BASE" in image.dockerfile.read_text() for image in absent):
+        bases.build(log)
+    for image in absent:
+        with step(f"image {image.name}"):
+            _build(image, log)
+    return len(absent)
+
+
+def load(images: list[Image], socket: Path) -> list[str]:
+    """Loads those of `images` that the containerd at `socket` does not have; returns their names."""
+    ctr = ("ctr", "--address", socket, "--namespace", "k8s.io", "images")
+    present = run(*ctr, "list")
+    loaded = []
+    for image in images:
+        archive = image.archive()
+        label = f"{_LABEL}={image_id(archive)}"
+        if any(line.startswith(f"{image.reference} ") and label in line for line in present.splitlines()):
+            continue
+        run(*ctr, "import", archive)
+        run(*ctr, "label", image.reference, label)
+        loaded.append(image.name)
+    return loaded
+
+
+def image_id(archive: Path) -> str:
+    """The image's id: the digest of its configuration, which names all of its layers."""
+    with tarfile.open(archive) as tar:
+        manifest = tar.extractfile("manifest.json")
+        if manifest is None:
+            raise FleetError(f"{archive} holds no image: delete it")
+        name: str = json.load(manifest)[0]["Config"]
+    return name.removesuffix(".json")
+
+
+def copied(dockerfile: str) -> Iterator[str]:
+    """The paths that a Dockerfile copies from its context."""
+    for line in dockerfile.replace("\\\n", " ").splitlines():
+        words = line.split()
+        if words and words[0].upper() in {"COPY", "ADD"} and not any(w.startswith("--from=") for w in words):
+            yield from (word for word in words[1:-1] if not word.startswith("--"))
+
+
+def _build(image: Image, log: Path) -> None:
+    archive = image.archive()
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    base_arguments = [f"BASE={bases.RUNTIME.tag}", f"BUILDER={bases.BUILDER.tag}"]
+    arguments = [word for value in base_arguments for word in ("--build-arg", value)]
+    volumes = bases.pip_volumes()
+    tag = ("--tag", image.reference, "--file", image.dockerfile)
+    bases.buildah("bud", "--isolation", "chroot", "--pull-never", *arguments, *volumes, *tag, image.context, log=log)
+    fresh = archive.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    bases.buildah("push", image.reference, f"docker-archive:{fresh}", log=log)
+    fresh.rename(archive)
+    older = sorted(archive.parent.glob(f"{image.name}-*.tar"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in older[_KEPT_ARCHIVES:]:
+        file.unlink()
+
+
+def _files(source: Path) -> Iterator[Path]:
+    """The files under `source`, without what Python and tools leave beside sources."""
+    if source.is_file():
+        yield source
+    for file in source.rglob("*"):
+        if file.is_file() and "__pycache__" not in file.parts:
+            yield file

@@ -1,0 +1,152 @@
+"""How the fleet comes up and goes down: the order of the steps, and the sweep that leaves nothing behind."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shutil import rmtree
+
+from testbed import (
+    binaries,
+    cgroups,
+    controlplane,
+    images,
+    machine,
+    meter,
+    network,
+    ownership,
+    packages,
+    paths,
+    storage,
+)
+from testbed import processes as recorded_processes
+from testbed.commands import run
+from testbed.controlplane import ControlPlane
+from testbed.device import PROCESS_PREFIX, Device
+from testbed.progress import step
+from testbed.settings import DeviceSettings
+from testbed.waiting import wait_until
+
+_AT_ONCE = 2
+READY_SECONDS = 90
+
+
+class Lifecycle:
+    """Starts and ends the parts of the fleet of this checkout."""
+
+    def __init__(self, groups: cgroups.Cgroups) -> None:
+        self._groups = groups
+
+    def build(self) -> Path:
+        """Installs missing packages and builds missing programs; the folder of the programs."""
+        machine.require()
+        if absent := packages.missing():
+            with step(f"install {len(absent)} Debian packages"):
+                packages.install(absent, paths.LOGS / "packages.log")
+        return binaries.build()
+
+    def start_control_plane(self) -> ControlPlane:
+        """Starts what of the control plane does not run, after sweeping what a crashed one left."""
+        ownership.require()
+        if not self.control_plane_runs:
+            programs = self.build()
+            self.sweep()
+            ownership.claim()
+            binaries.link_programs(programs)
+        network.create_bridge()
+        plane = self.plane()
+        plane.start()
+        return plane
+
+    @property
+    def control_plane_runs(self) -> bool:
+        """Whether all of the control plane runs."""
+        return all(recorded_processes.running(name) for name in controlplane.COMPONENTS)
+
+    def plane(self) -> ControlPlane:
+        """The control plane, running or not."""
+        return ControlPlane(binaries.program("kube").parent, self._groups)
+
+    def boot(self, plane: ControlPlane, devices: Sequence[Device]) -> None:
+        """Powers on those of `devices` that are off and waits until all are Ready and names resolve."""
+        images.build(images.system_images())
+        self._start_helper(meter.PROCESS, "testbed.meter")
+        with step("boot " + ", ".join(device.name for device in devices)):
+            for device in devices:
+                self.power_on(device, plane)
+            network.route(device.settings for device in devices)
+        with step("all nodes are Ready"):
+            for device in devices:
+                if device.plugged and not device.hung:
+                    self.wait_ready(device.name)
+        with step("cluster DNS and storage"):
+            self._start_helper(storage.PROCESS, "testbed.storage")
+            for manifest in sorted((paths.SOURCES / "manifests").glob("*.yaml")):
+                run(paths.BIN / "kubectl", "apply", "--server-side", "--kubeconfig", paths.KUBECONFIG, "-f", manifest)
+            hub = next(device for device in devices if not device.settings.edge)
+            images.load(images.system_images(), hub.socket())
+            wait_until(lambda: self._dns_ready(plane), "cluster DNS is ready", seconds=60)
+
+    def power_on(self, device: Device, plane: ControlPlane | None = None) -> None:
+        """Boots one device; its Node is not Ready yet."""
+        pause, *_ = images.system_images()
+        device.power_on(binaries.program("kube").parent, (plane or self.plane()).authority, preload=[pause.archive()])
+
+    def wait_ready(self, name: str, seconds: float = READY_SECONDS) -> None:
+        """Waits until the Node of a device is Ready."""
+        plane = self.plane()
+
+        def ready() -> bool:
+            node = plane.api.get(f"/api/v1/nodes/{name}")
+            conditions = {condition["type"]: condition["status"] for condition in node["status"].get("conditions", [])}
+            return conditions.get("Ready") == "True"
+
+        wait_until(ready, f"{name} is Ready", seconds=seconds)
+
+    def build_and_load(self, devices: Sequence[Device]) -> str:
+        """Builds the product's missing images and loads what `devices` lack."""
+        built = images.build([*images.system_images(), *images.product_images()])
+        return f"{built} images built; {self.load(devices)}"
+
+    def load(self, devices: Sequence[Device]) -> str:
+        """Loads the images that `devices` lack."""
+        wanted = [*images.system_images(), *images.product_images()]
+        wanted = [image for image in wanted if image.archive().exists()]
+        with step("load images into devices") as current, ThreadPoolExecutor(_AT_ONCE) as pool:
+            loaded = list(pool.map(lambda device: device.load(wanted), devices))
+            current.note = "; ".join(f"{d.name}: {', '.join(n)}" for d, n in zip(devices, loaded, strict=True) if n)
+        return f"{sum(map(len, loaded))} loaded into {len(devices)} devices"
+
+    def sweep(self) -> str:
+        """Ends and removes whatever a running, half-started or crashed fleet has on this machine."""
+        ownership.require()
+        with step("end what runs, remove what is left"):
+            ended = recorded_processes.recorded()
+            for process in ended:
+                if process.name.startswith(PROCESS_PREFIX):
+                    Device(DeviceSettings(process.name.removeprefix(PROCESS_PREFIX), 1), self._groups).end()
+            for name in (meter.PROCESS, storage.PROCESS, *reversed(controlplane.COMPONENTS)):
+                if process_left := recorded_processes.find(name):
+                    process_left.end(5)
+            network.remove()
+            if self._groups.exists(cgroups.TOP):
+                self._groups.remove(cgroups.TOP)
+            ownership.release()
+            for leftover in (paths.ETCD, paths.KEYS, paths.DISKS, paths.MOUNTS, paths.SPECS):
+                rmtree(leftover, ignore_errors=True)
+            for file in (paths.SETTINGS, paths.KUBECONFIG):
+                file.unlink(missing_ok=True)
+        return "the fleet is down" if ended else "the fleet was down"
+
+    def _start_helper(self, name: str, module: str) -> None:
+        recorded_processes.start(
+            name,
+            [sys.executable, "-m", module],
+            log=paths.LOGS / f"{name}.log",
+            groups=self._groups.membership_files(cgroups.CONTROL),
+            environment={"PYTHONPATH": str(paths.CHECKOUT)},
+        )
+
+    def _dns_ready(self, plane: ControlPlane) -> bool:
+        deployment = plane.api.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns")
+        return bool(deployment["status"].get("readyReplicas"))
