@@ -4,6 +4,7 @@ It decodes into slim structs and hands them to a sink; it keeps no objects and d
 this way, because kopf's cost per event is too high for pods.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -24,19 +25,18 @@ SILENCE: Final = timedelta(seconds=90)
 logger = logging.getLogger(__name__)
 
 Object = TypeVar("Object")
-SinkObject = TypeVar("SinkObject", contravariant=True)
 
 
-class Sink(Protocol[SinkObject]):
+class Sink(Protocol[Object]):
     """Where the objects go."""
 
-    def replaced(self, objects: list[SinkObject]) -> None:
+    def replaced(self, objects: list[Object]) -> None:
         """These are all there are."""
 
-    def changed(self, item: SinkObject) -> None:
+    def changed(self, item: Object) -> None:
         """This one is new or different."""
 
-    def deleted(self, item: SinkObject) -> None:
+    def deleted(self, item: Object) -> None:
         """This one is gone."""
 
 
@@ -82,8 +82,8 @@ class Reflector(Generic[Object]):
     sink: Sink[Object]
     query: Mapping[str, str] = field(default_factory=dict)
     silence: timedelta = SILENCE
-    synced: bool = False
-    """whether the sink has had one whole list"""
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+    """set once the sink has had one whole list"""
     heard_at: float = field(default_factory=time.monotonic)
     """when the server was last heard, on the monotonic clock"""
 
@@ -114,7 +114,7 @@ class Reflector(Generic[Object]):
                 break
             query["continue"] = page.metadata.continue_
         self.sink.replaced(objects)
-        self.synced = True
+        self.complete.set()
         self.heard_at = time.monotonic()
         return page.metadata.resource_version
 

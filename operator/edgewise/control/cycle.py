@@ -1,0 +1,70 @@
+"""The cycle: wait for a touch, freeze a snapshot, plan, apply. One at a time, once per short debounce."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+
+from edgewise.control.world import World
+from edgewise.control.writer import Writer
+from edgewise.domain.plan import plan
+
+DEBOUNCE_SECONDS: Final = 0.02
+RETRY_SECONDS: Final = 1.0
+"""How soon after a failed write the next plan is made."""
+
+IDLE_SECONDS: Final = 30.0
+"""A plan is made at least this often, so that nothing depends on a single event."""
+
+PASSES = Histogram("edgewise_cycle_seconds", "Duration of a planning pass", ["step"])
+FAILURES = Counter("edgewise_cycle_failures_total", "Planning passes that ended in an unexpected error")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Cycle:
+    """Runs the one way through the code, for as long as `run` runs."""
+
+    world: World
+    writer: Writer
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    passed_at: float = field(default_factory=time.monotonic)
+    """when the last pass ended, on the monotonic clock"""
+
+    async def run(self) -> None:
+        """Plan and apply, without end."""
+        delay = 0.0
+        while True:
+            try:
+                async with asyncio.timeout(delay):
+                    await self.world.touched.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(DEBOUNCE_SECONDS)
+            self.world.touched.clear()
+            try:
+                delay = await self.once()
+            except Exception:  # the loop's edge: one bad object must not stop all the others for good
+                FAILURES.inc()
+                logger.exception("a planning pass failed; the next one starts in %s s", RETRY_SECONDS)
+                delay = RETRY_SECONDS
+            self.passed_at = time.monotonic()
+
+    async def once(self) -> float:
+        """One pass. Returns how many seconds the next one may wait when nothing happens."""
+        now = self.wall()
+        with PASSES.labels("plan").time():
+            planned = plan(self.world.snapshot(), now)
+        with PASSES.labels("apply").time():
+            failed = await self.writer.apply(planned.actions)
+        if failed:
+            return RETRY_SECONDS
+        if planned.wake_at is None:
+            return IDLE_SECONDS
+        return min(IDLE_SECONDS, max(0.0, (planned.wake_at - self.wall()).total_seconds()))

@@ -1,0 +1,18 @@
+"""What kopf calls: thin decorators that hand each event of our own kinds to the world, and do nothing else."""
+
+from typing import Any
+
+import kopf
+
+from edgewise.api import GROUP, KINDS, VERSION
+from edgewise.control.world import World
+
+
+def register(registry: kopf.OperatorRegistry, world: World) -> None:
+    """Have kopf watch EdgeNodes, EdgeApps and EdgeJobs for `world`."""
+    for kind in KINDS:
+
+        async def handle(event: kopf.RawEvent, plural: str = kind.plural, **_: Any) -> None:
+            world.saw(plural, event["object"], deleted=event["type"] == "DELETED")
+
+        kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, id=kind.plural)(handle)

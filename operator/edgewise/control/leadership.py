@@ -1,0 +1,87 @@
+"""One operator acts, the others wait: a Lease decides, and a label on the leader's pod leads the beats to it.
+
+Owns the Lease's timing and the label. The election itself is the Kubernetes client library's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from kubernetes.aio.leaderelection.electionconfig import Config
+from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+from msgspec import json
+
+from edgewise.api import GROUP
+from edgewise.control.settings import Settings
+from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused
+
+LEASE_SECONDS: Final = 10
+RENEW_WITHIN_SECONDS: Final = 7
+RETRY_SECONDS: Final = 2
+
+LEADER_LABEL: Final = f"{GROUP}/leader"
+
+logger = logging.getLogger(__name__)
+
+
+class LeadershipLost(Exception):
+    """Another operator may act now, so this process must end."""
+
+
+async def lead_when_elected(client: KubeClient, settings: Settings, lead: Callable[[], Awaitable[None]]) -> None:
+    """Wait to be elected, label this pod, then run `lead` for as long as the Lease is held.
+
+    Returns when `lead` does. Raises `LeadershipLost` when the Lease could not be renewed, and whatever `lead` raises.
+    """
+    await label(client, settings, settings.pod_name, leads=False)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def started() -> None:
+        try:
+            await _take_label(client, settings)
+            await lead()
+        except Exception as error:  # handed to the waiting caller, who raises it
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    async def stopped() -> None:
+        if not done.done():
+            done.set_exception(LeadershipLost("the Lease could not be renewed in time"))
+
+    lock = LeaseLock(settings.lease_name, settings.namespace, settings.pod_name, client.api)
+    election = LeaderElection(Config(lock, LEASE_SECONDS, RENEW_WITHIN_SECONDS, RETRY_SECONDS, started, stopped))
+    running = asyncio.create_task(election.run(), name="leader election")
+    try:
+        await asyncio.wait({running, done}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done() and not done.done():
+            running.result()
+            raise LeadershipLost("the election ended")
+        await done
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def label(client: KubeClient, settings: Settings, pod: str, *, leads: bool) -> None:
+    """Set or remove the leader's label on one of the operator's pods. Raises as the client does."""
+    patch = {"metadata": {"labels": {LEADER_LABEL: "true" if leads else None}}}
+    path = f"/api/v1/namespaces/{settings.namespace}/pods/{pod}"
+    await client.ask("PATCH", path, patch, content_type=MERGE_PATCH)
+
+
+async def _take_label(client: KubeClient, settings: Settings) -> None:
+    """Label this pod, and take the label from a former leader that may hang somewhere."""
+    await label(client, settings, settings.pod_name, leads=True)
+    path = f"/api/v1/namespaces/{settings.namespace}/pods"
+    listed = json.decode(await client.ask("GET", path, query={"labelSelector": f"{LEADER_LABEL}=true"}))
+    for pod in listed["items"]:
+        name = pod["metadata"]["name"]
+        if name != settings.pod_name:
+            try:
+                await label(client, settings, name, leads=False)
+            except Refused as error:
+                logger.info("the former leader is gone: %s", error)
+    logger.info("this operator leads")

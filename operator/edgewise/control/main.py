@@ -1,0 +1,180 @@
+"""The operator's process: waits to lead, then runs the watches, the intake of beats and the cycle together.
+
+Owns start and stop. If any part ends, all end, and kubelet starts the process anew: state is in the API.
+"""
+
+import argparse
+import asyncio
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import kopf
+import uvloop
+
+from edgewise.beats.http import Intake, serve
+from edgewise.control.audit import Audit
+from edgewise.control.certificates import Certificates
+from edgewise.control.cycle import Cycle
+from edgewise.control.drain import drain
+from edgewise.control.handlers import register
+from edgewise.control.health import Check, Health
+from edgewise.control.leadership import LeadershipLost, lead_when_elected
+from edgewise.control.objects import decode_node, decode_pod
+from edgewise.control.reflector import Reflector
+from edgewise.control.settings import Settings, SettingsError, from_environment
+from edgewise.control.world import NodeSink, PodSink, World
+from edgewise.control.writer import Writer
+from edgewise.domain.pods import JOB_LABEL
+from edgewise.domain.views import Installation
+from edgewise.kube.client import KubeClient
+from edgewise.kube.tokens import Tokens
+
+PATIENCE: Final = timedelta(seconds=90)
+"""How long a part may be silent before /healthz fails."""
+
+logger = logging.getLogger(__name__)
+
+
+class Backoffs:
+    """Short pauses without end: kopf's own grow to 21 s, and lasting faults would end it."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((0.1, 0.3, 1.0), itertools.repeat(2.0))
+
+
+def main() -> None:
+    """The entry point `edgewise-operator`."""
+    parser = argparse.ArgumentParser(prog="edgewise-operator", description="Decides where EdgeJobs run.")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("run", help="run the operator (the default)")
+    draining = commands.add_parser("drain", help="end every job pod, before Edgewise is uninstalled")
+    draining.add_argument("--deployment", default="edgewise-operator", help="the operator's own Deployment")
+    arguments = parser.parse_args()
+    try:
+        settings = from_environment()
+    except SettingsError as error:
+        sys.exit(f"edgewise-operator: {error}")
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        uvloop.run(_drain(settings, arguments.deployment) if arguments.command == "drain" else run(settings))
+    except LeadershipLost as error:
+        sys.exit(f"edgewise-operator: {error}")
+    except TimeoutError:
+        sys.exit("edgewise-operator: some job pods are left: power their devices on, or remove those nodes")
+
+
+async def _drain(settings: Settings, deployment: str) -> None:
+    client = await KubeClient.connect(settings.kubeconfig)
+    try:
+        await drain(client, settings, deployment)
+    finally:
+        await client.close()
+
+
+async def run(settings: Settings) -> None:
+    """Wait to lead, then lead. Returns when asked to stop (SIGTERM, SIGINT)."""
+    client = await KubeClient.connect(settings.kubeconfig)
+    health = Health()
+    runner = await serve(health.application(), settings.http_port, None)
+    try:
+        await lead_when_elected(client, settings, lambda: lead(client, settings, health))
+    finally:
+        await runner.cleanup()
+        await client.close()
+
+
+async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
+    """Act as the one operator, until one part ends."""
+    world = World(
+        Installation(
+            default_policy=settings.default_policy,
+            default_slots=settings.default_slots,
+            beat_interval=settings.beat_interval,
+            priority_class=settings.priority_class,
+            gateway_url=settings.results_url,
+        )
+    )
+    pods = Reflector(client, "/api/v1/pods", decode_pod, PodSink(world), {"labelSelector": JOB_LABEL})
+    nodes = Reflector(client, "/api/v1/nodes", decode_node, NodeSink(world), {"labelSelector": settings.edge_label})
+    audit = Audit(client, world)
+    cycle = Cycle(world, Writer(client, world, settings.pod_name))
+    agent, gateway = (
+        settings.username(settings.agent_service_account),
+        settings.username(settings.gateway_service_account),
+    )
+    intake = Intake(world, Tokens(client), agent, gateway)
+    certificates = Certificates(client, settings)
+    await certificates.start()
+    runner = await serve(intake.application(), settings.beats_port, certificates.context)
+    try:
+        async with asyncio.TaskGroup() as group:
+            parts = [
+                group.create_task(pods.run(), name="pods"),
+                group.create_task(nodes.run(), name="nodes"),
+                group.create_task(audit.run(), name="audit"),
+                group.create_task(certificates.run(), name="certificates"),
+            ]
+            kinds = group.create_task(_watch_kinds(world), name="kopf")
+            parts.append(kinds)
+            await _first_look(kinds, pods.complete, nodes.complete, audit.complete)
+            intake.ready = True
+            health.checks += [_silent(pods), _silent(nodes), lambda: audit.fault(PATIENCE), _stuck(cycle)]
+            parts.append(group.create_task(cycle.run(), name="cycle"))
+            await kinds  # kopf ends when the process is asked to stop
+            for part in parts:
+                part.cancel()
+    finally:
+        await runner.cleanup()
+
+
+async def _watch_kinds(world: World) -> None:
+    """Have kopf watch our own kinds, until the process is asked to stop."""
+    registry = kopf.OperatorRegistry()
+    register(registry, world)
+    kopf.on.login(registry=registry, id="login")(_login)
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.networking.error_backoffs = Backoffs()
+    settings.networking.request_timeout = 30
+    settings.watching.server_timeout = 600
+    await kopf.operator(registry=registry, settings=settings, clusterwide=True, standalone=True)
+
+
+async def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+
+async def _first_look(kinds: asyncio.Task[None], *caches: asyncio.Event) -> None:
+    """Wait until every cache is complete: before that, absence means nothing. Ends early when `kinds` does."""
+    complete = asyncio.gather(*(cache.wait() for cache in caches))
+    await asyncio.wait({complete, kinds}, return_when=asyncio.FIRST_COMPLETED)
+    if complete.done():
+        logger.info("every cache is complete; deciding")
+    complete.cancel()
+
+
+def _silent(reflector: Reflector[Any]) -> Check:
+    def check() -> str | None:
+        silence = time.monotonic() - reflector.heard_at
+        over = silence > (reflector.silence + PATIENCE).total_seconds()
+        return f"nothing heard of {reflector.path} for {silence:.0f} s" if over else None
+
+    return check
+
+
+def _stuck(cycle: Cycle) -> Check:
+    def check() -> str | None:
+        age = time.monotonic() - cycle.passed_at
+        return f"the last planning pass ended {age:.0f} s ago" if age > PATIENCE.total_seconds() else None
+
+    return check
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""What the operator knows: caches of the cluster's objects, fed by watches, beats and its own writes.
+
+Owns the caches and the building of a Snapshot from them. It decides nothing and writes nothing. An observation that
+is older than what is known is ignored, so the order in which watches and the writer's own answers arrive is no matter.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from edgewise_agent import wire
+from pydantic import ValidationError
+
+from edgewise.api import EdgeNode
+from edgewise.beats.table import BeatTable
+from edgewise.control.objects import NodeObject, PodObject, app_view, job_view
+from edgewise.domain.views import (
+    AppView,
+    Installation,
+    JobView,
+    Key,
+    KubeNode,
+    NodeView,
+    PodPhase,
+    PodView,
+    Snapshot,
+)
+
+GONE_REMEMBERED: Final = 10_000
+"""How many deleted objects' UIDs are remembered, so that a late answer does not bring one back."""
+
+logger = logging.getLogger(__name__)
+
+
+class Versioned(Protocol):
+    """What a cache needs of a view."""
+
+    @property
+    def uid(self) -> str:
+        """The object's UID."""
+
+    @property
+    def resource_version(self) -> str:
+        """The object's version: a number that grows with each change."""
+
+
+View = TypeVar("View", bound=Versioned)
+Name = TypeVar("Name", Key, str)
+
+
+@dataclass(slots=True)
+class Cache(Generic[Name, View]):
+    """The newest known version of each object of one kind."""
+
+    objects: dict[Name, View] = field(default_factory=dict)
+    _gone: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    def put(self, name: Name, view: View) -> bool:
+        """Keep `view` unless something newer is known; whether it was kept."""
+        known = self.objects.get(name)
+        if view.uid in self._gone or (known is not None and not _newer(view, known)):
+            return False
+        self.objects[name] = view
+        return True
+
+    def drop(self, name: Name, uid: str) -> bool:
+        """The object is gone; whether it was known."""
+        self._gone[uid] = None
+        while len(self._gone) > GONE_REMEMBERED:
+            self._gone.popitem(last=False)
+        known = self.objects.get(name)
+        if known is None or known.uid != uid:
+            return False
+        del self.objects[name]
+        return True
+
+    def keep_only(self, uids: set[str], version: int) -> bool:
+        """Drop what a whole list as of `version` does not hold; whether anything was dropped."""
+        missing = [
+            (name, view.uid)
+            for name, view in self.objects.items()
+            if view.uid not in uids and int(view.resource_version) <= version
+        ]
+        for name, uid in missing:
+            self.drop(name, uid)
+        return bool(missing)
+
+
+def _newer(view: Versioned, known: Versioned) -> bool:
+    return view.uid != known.uid or int(view.resource_version) > int(known.resource_version)
+
+
+@dataclass(slots=True)
+class World:
+    """The caches. `touched` is set whenever something may have changed what should be done."""
+
+    installation: Installation
+    beats: BeatTable = field(default_factory=BeatTable)
+    touched: asyncio.Event = field(default_factory=asyncio.Event)
+    jobs: Cache[Key, JobView] = field(default_factory=Cache)
+    apps: Cache[Key, AppView] = field(default_factory=Cache)
+    edge_nodes: Cache[str, NodeView] = field(default_factory=Cache)
+    pods: Cache[Key, PodView] = field(default_factory=Cache)
+    kube_nodes: dict[str, KubeNode] = field(default_factory=dict)
+    manifests: dict[str, wire.Manifest] = field(default_factory=dict)
+    pods_known: bool = False
+    """whether every pod is in the cache, so that absence means something"""
+    leading_since: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+
+    # --- what the watches of our own kinds say
+
+    def saw(self, plural: str, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
+        """An EdgeJob, EdgeApp or EdgeNode as the API holds it. One that can't be read is logged and left as it was."""
+        meta = raw["metadata"]
+        try:
+            changed = self._saw(plural, raw, meta, deleted=deleted)
+        except ValidationError as error:
+            where = f"{meta.get('namespace', '')}/{meta['name']}".lstrip("/")
+            logger.warning("%s %s can't be read: %s; correct it by kubectl edit", plural, where, error)
+            return
+        if changed:
+            self.touched.set()
+
+    def _saw(self, plural: str, raw: Mapping[str, Any], meta: Mapping[str, Any], *, deleted: bool) -> bool:
+        key = Key(meta.get("namespace", ""), meta["name"])
+        match plural:
+            case "edgejobs":
+                return self.jobs.drop(key, meta["uid"]) if deleted else self.jobs.put(key, job_view(raw))
+            case "edgeapps":
+                return self.apps.drop(key, meta["uid"]) if deleted else self.apps.put(key, app_view(raw))
+            case "edgenodes":
+                if deleted:
+                    return self.edge_nodes.drop(key.name, meta["uid"])
+                return self.edge_nodes.put(key.name, _node_view(raw))
+            case other:
+                raise ValueError(f"no cache for {other}")
+
+    def compare(self, plural: str, uids: set[str], version: int) -> dict[str, str]:
+        """Drop what a whole list as of `version` does not hold. Returns the known versions by UID."""
+        match plural:
+            case "edgejobs":
+                return self._compare(self.jobs, uids, version)
+            case "edgeapps":
+                return self._compare(self.apps, uids, version)
+            case "edgenodes":
+                return self._compare(self.edge_nodes, uids, version)
+            case other:
+                raise ValueError(f"no cache for {other}")
+
+    def _compare(self, cache: Cache[Name, View], uids: set[str], version: int) -> dict[str, str]:
+        if cache.keep_only(uids, version):
+            self.touched.set()
+        return {view.uid: view.resource_version for view in cache.objects.values()}
+
+    # --- what the reflectors say
+
+    def saw_pod(self, pod: PodObject) -> None:
+        """A job's pod as the API holds it."""
+        key = Key(pod.metadata.namespace, pod.metadata.name)
+        known = self.pods.objects.get(key)
+        running_since = known.running_since if known and known.uid == pod.metadata.uid else None
+        if pod.status.phase is PodPhase.RUNNING and running_since is None:
+            running_since = datetime.now(UTC)
+        try:
+            view = pod.view(running_since)
+        except ValueError as error:
+            logger.warning("pod %s has a job's label but is none of ours: %s", key, error)
+            return
+        if self.pods.put(key, view):
+            self.touched.set()
+
+    def pod_gone(self, pod: PodObject) -> None:
+        """A job's pod has been deleted."""
+        if self.pods.drop(Key(pod.metadata.namespace, pod.metadata.name), pod.metadata.uid):
+            self.touched.set()
+
+    def saw_kube_node(self, node: NodeObject) -> None:
+        """A Node as the API holds it."""
+        view = node.view()
+        if self.kube_nodes.get(node.metadata.name) != view:
+            self.kube_nodes[node.metadata.name] = view
+            self.touched.set()
+
+    def kube_node_gone(self, node: NodeObject) -> None:
+        """A Node has been deleted."""
+        if self.kube_nodes.pop(node.metadata.name, None) is not None:
+            self.touched.set()
+
+    # --- what devices and the gateway say
+
+    def heard(self, beat: wire.Beat) -> datetime:
+        """A device has reported. Returns when, on the operator's clock."""
+        received_at = self.beats.take(beat)
+        self.touched.set()
+        return received_at
+
+    def offered(self, manifest: wire.Manifest) -> None:
+        """The gateway holds these results and asks what becomes of them."""
+        if self.manifests.get(manifest.pod_uid) != manifest:
+            self.manifests[manifest.pod_uid] = manifest
+            self.touched.set()
+
+    def settled(self, manifest: wire.Manifest) -> None:
+        """The gateway knows the final verdict."""
+        self.manifests.pop(manifest.pod_uid, None)
+
+    def pods_on(self, node: str) -> tuple[PodView, ...] | None:
+        """The job pods that live on a device; None while the operator does not know."""
+        if not self.pods_known:
+            return None
+        return tuple(pod for pod in self.pods.objects.values() if pod.node == node)
+
+    def job(self, key: Key) -> JobView | None:
+        """The job of that name."""
+        return self.jobs.objects.get(key)
+
+    # --- what decisions look at
+
+    def snapshot(self) -> Snapshot:
+        """Everything known now, frozen."""
+        leading_for = timedelta(seconds=self.clock() - self.leading_since)
+        by_job: dict[str, list[PodView]] = {}
+        for pod in self.pods.objects.values():
+            by_job.setdefault(pod.job_uid, []).append(pod)
+        return Snapshot(
+            nodes={
+                name: replace(node, kube=self.kube_nodes.get(name), beat=self.beats.view(name), leading_for=leading_for)
+                for name, node in self.edge_nodes.objects.items()
+            },
+            apps=dict(self.apps.objects),
+            jobs=dict(self.jobs.objects),
+            pods={uid: tuple(pods) for uid, pods in by_job.items()},
+            manifests=dict(self.manifests),
+            beats_without_node=frozenset(
+                name for name in self.beats.devices() if name not in self.edge_nodes.objects and name in self.kube_nodes
+            ),
+            installation=self.installation,
+        )
+
+
+@dataclass(slots=True)
+class PodSink:
+    """Feeds the pods' reflector into the world."""
+
+    world: World
+
+    def replaced(self, objects: list[PodObject]) -> None:
+        """A whole list of pods."""
+        uids = {pod.metadata.uid for pod in objects}
+        for pod in objects:
+            self.world.saw_pod(pod)
+        newest = max((int(pod.metadata.resource_version) for pod in objects), default=0)
+        if self.world.pods.keep_only(uids, newest) or not self.world.pods_known:
+            self.world.pods_known = True
+            self.world.touched.set()
+
+    def changed(self, item: PodObject) -> None:
+        """A pod is new or different."""
+        self.world.saw_pod(item)
+
+    def deleted(self, item: PodObject) -> None:
+        """A pod is gone."""
+        self.world.pod_gone(item)
+
+
+@dataclass(slots=True)
+class NodeSink:
+    """Feeds the Nodes' reflector into the world."""
+
+    world: World
+
+    def replaced(self, objects: list[NodeObject]) -> None:
+        """A whole list of Nodes."""
+        self.world.kube_nodes = {node.metadata.name: node.view() for node in objects}
+        self.world.touched.set()
+
+    def changed(self, item: NodeObject) -> None:
+        """A Node is new or different."""
+        self.world.saw_kube_node(item)
+
+    def deleted(self, item: NodeObject) -> None:
+        """A Node is gone."""
+        self.world.kube_node_gone(item)
+
+
+def _node_view(raw: Mapping[str, Any]) -> NodeView:
+    node = EdgeNode.model_validate(raw)
+    return NodeView(
+        name=node.metadata.name,
+        uid=node.metadata.uid,
+        generation=node.metadata.generation,
+        resource_version=node.metadata.resource_version,
+        spec=node.spec,
+        status=node.status,
+        kube=None,
+        beat=None,
+        leading_for=timedelta(),
+    )
