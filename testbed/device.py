@@ -173,7 +173,7 @@ class Device:
         except FleetError as error:
             raise FleetError(f"{self.name}: {error}") from error
 
-    def load(self, wanted: list[images.Image]) -> list[str]:
+    def load(self, wanted: list[images.Built]) -> list[str]:
         """Loads those of `wanted` that its containerd lacks; their names.
 
         Without its CPU bound meanwhile: an image comes from outside, and a slow

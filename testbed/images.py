@@ -41,14 +41,19 @@ class Image:
         digest = hashlib.sha256(self.dockerfile.read_bytes())
         digest.update(f"{bases.RUNTIME.tag} {bases.BUILDER.tag}".encode())
         for source in copied(self.dockerfile.read_text()):
-            for file in sorted(_files(self.context / source)):
+            for file in sorted(_files(self.context, source)):
                 digest.update(f"{file.relative_to(self.context)}\0{file.stat().st_mode & 0o777:o}\0".encode())
                 digest.update(file.read_bytes())
         return digest.hexdigest()[:16]
 
-    def archive(self) -> Path:
-        """The file in the cache that holds the image, once it is built."""
-        return paths.cache() / "images" / "archives" / f"{self.name}-{self.key()}.tar"
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A built image: its archive in the cache."""
+
+    name: str
+    reference: str
+    archive: Path
 
 
 def system_images() -> list[Image]:
@@ -76,32 +81,49 @@ def product_images() -> list[Image]:
     return [image for image in wanted if image.dockerfile.exists()]
 
 
-def build(images: list[Image]) -> int:
-    """Builds those of `images` that are not in the cache; says how many."""
-    absent = [image for image in images if not image.archive().exists()]
-    if not absent:
-        return 0
+def build(images: list[Image]) -> list[Built]:
+    """Builds those of `images` that are not in the cache, and notes all of them as this checkout's.
+
+    Sources may change meanwhile, so the key is taken once, before the build.
+    """
+    archives = paths.cache() / "images" / "archives"
+    wanted = [(image, archives / f"{image.name}-{image.key()}.tar") for image in images]
+    absent = [(image, archive) for image, archive in wanted if not archive.exists()]
     log = paths.LOGS / "images.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    if any("BASE" in image.dockerfile.read_text() for image in absent):
+    if any("BASE" in image.dockerfile.read_text() for image, _ in absent):
         bases.build(log)
-    for image in absent:
+    for image, archive in absent:
         with step(f"image {image.name}"):
-            _build(image, log)
-    return len(absent)
+            _build(image, archive, log)
+    paths.IMAGES.mkdir(parents=True, exist_ok=True)
+    for image, archive in wanted:
+        archive.touch()
+        _note(image.name).write_text(f"{image.reference}\n{archive}\n")
+    return built([image.name for image in images])
 
 
-def load(images: list[Image], socket: Path) -> list[str]:
+def built(names: list[str] | None = None) -> list[Built]:
+    """The images that this checkout built last, all of them or those of `names`."""
+    notes = [_note(name) for name in names] if names else sorted(paths.IMAGES.glob("*"))
+    images = []
+    for note in notes:
+        if note.exists():
+            reference, archive = note.read_text().splitlines()
+            images.append(Built(note.name, reference, Path(archive)))
+    return [image for image in images if image.archive.exists()]
+
+
+def load(images: list[Built], socket: Path) -> list[str]:
     """Loads those of `images` that the containerd at `socket` does not have; returns their names."""
     ctr = ("ctr", "--address", socket, "--namespace", "k8s.io", "images")
-    present = run(*ctr, "list")
+    present = run(*ctr, "list").splitlines()
     loaded = []
     for image in images:
-        archive = image.archive()
-        label = f"{_LABEL}={image_id(archive)}"
-        if any(line.startswith(f"{image.reference} ") and label in line for line in present.splitlines()):
+        label = f"{_LABEL}={image_id(image.archive)}"
+        if any(line.startswith(f"{image.reference} ") and label in line for line in present):
             continue
-        run(*ctr, "import", archive)
+        run(*ctr, "import", image.archive)
         run(*ctr, "label", image.reference, label)
         loaded.append(image.name)
     return loaded
@@ -125,8 +147,11 @@ def copied(dockerfile: str) -> Iterator[str]:
             yield from (word for word in words[1:-1] if not word.startswith("--"))
 
 
-def _build(image: Image, log: Path) -> None:
-    archive = image.archive()
+def _note(name: str) -> Path:
+    return paths.IMAGES / name
+
+
+def _build(image: Image, archive: Path, log: Path) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     base_arguments = [f"BASE={bases.RUNTIME.tag}", f"BUILDER={bases.BUILDER.tag}"]
     arguments = [word for value in base_arguments for word in ("--build-arg", value)]
@@ -142,10 +167,9 @@ def _build(image: Image, log: Path) -> None:
         file.unlink()
 
 
-def _files(source: Path) -> Iterator[Path]:
-    """The files under `source`, without what Python and tools leave beside sources."""
-    if source.is_file():
-        yield source
-    for file in source.rglob("*"):
-        if file.is_file() and "__pycache__" not in file.parts:
-            yield file
+def _files(context: Path, source: str) -> Iterator[Path]:
+    """The files that `source` (a path or a pattern) names, without what Python leaves beside sources."""
+    for found in context.glob(source.removeprefix("./").rstrip("/")) if source != "." else [context]:
+        for file in [found] if found.is_file() else found.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file

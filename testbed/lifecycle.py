@@ -69,7 +69,7 @@ class Lifecycle:
 
     def boot(self, plane: ControlPlane, devices: Sequence[Device]) -> None:
         """Powers on those of `devices` that are off and waits until all are Ready and names resolve."""
-        images.build(images.system_images())
+        system = images.build(images.system_images())
         self._start_helper(meter.PROCESS, "testbed.meter")
         with step("boot " + ", ".join(device.name for device in devices)):
             for device in devices:
@@ -84,13 +84,14 @@ class Lifecycle:
             for manifest in sorted((paths.SOURCES / "manifests").glob("*.yaml")):
                 run(paths.BIN / "kubectl", "apply", "--server-side", "--kubeconfig", paths.KUBECONFIG, "-f", manifest)
             hub = next(device for device in devices if not device.settings.edge)
-            images.load(images.system_images(), hub.socket())
+            images.load(system, hub.socket())
             wait_until(lambda: self._dns_ready(plane), "cluster DNS is ready", seconds=60)
 
     def power_on(self, device: Device, plane: ControlPlane | None = None) -> None:
         """Boots one device; its Node is not Ready yet."""
-        pause, *_ = images.system_images()
-        device.power_on(binaries.program("kube").parent, (plane or self.plane()).authority, preload=[pause.archive()])
+        pause = images.built(["pause"])
+        preload = [image.archive for image in pause]
+        device.power_on(binaries.program("kube").parent, (plane or self.plane()).authority, preload)
 
     def wait_ready(self, name: str, seconds: float = READY_SECONDS) -> None:
         """Waits until the Node of a device is Ready."""
@@ -105,17 +106,16 @@ class Lifecycle:
 
     def build_and_load(self, devices: Sequence[Device]) -> str:
         """Builds the product's missing images and loads what `devices` lack."""
-        built = images.build([*images.system_images(), *images.product_images()])
-        return f"{built} images built; {self.load(devices)}"
+        images.build([*images.system_images(), *images.product_images()])
+        return self.load(devices)
 
     def load(self, devices: Sequence[Device]) -> str:
         """Loads the images that `devices` lack."""
-        wanted = [*images.system_images(), *images.product_images()]
-        wanted = [image for image in wanted if image.archive().exists()]
+        wanted = images.built()
         with step("load images into devices") as current, ThreadPoolExecutor(_AT_ONCE) as pool:
             loaded = list(pool.map(lambda device: device.load(wanted), devices))
             current.note = "; ".join(f"{d.name}: {', '.join(n)}" for d, n in zip(devices, loaded, strict=True) if n)
-        return f"{sum(map(len, loaded))} loaded into {len(devices)} devices"
+        return f"{len(wanted)} images are in {len(devices)} nodes, {sum(map(len, loaded))} of them loaded now"
 
     def sweep(self) -> str:
         """Ends and removes whatever a running, half-started or crashed fleet has on this machine."""
