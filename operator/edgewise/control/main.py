@@ -152,11 +152,15 @@ async def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
 
 async def _first_look(kinds: asyncio.Task[None], *caches: asyncio.Event) -> None:
     """Wait until every cache is complete: before that, absence means nothing. Ends early when `kinds` does."""
-    complete = asyncio.gather(*(cache.wait() for cache in caches))
-    await asyncio.wait({complete, kinds}, return_when=asyncio.FIRST_COMPLETED)
-    if complete.done():
+
+    async def complete() -> None:
+        for cache in caches:
+            await cache.wait()
         logger.info("every cache is complete; deciding")
-    complete.cancel()
+
+    waiting = asyncio.create_task(complete())
+    await asyncio.wait({waiting, kinds}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
 
 
 def _silent(reflector: Reflector[Any]) -> Check:
