@@ -111,7 +111,7 @@ async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
     intake = Intake(world, Tokens(client), agent, gateway)
     certificates = Certificates(client, settings)
     await certificates.start()
-    runner = await serve(intake.application(), settings.beats_port, certificates.context)
+    runner = await serve(intake.application(), settings.intake_port, certificates.context)
     try:
         async with asyncio.TaskGroup() as group:
             parts = [

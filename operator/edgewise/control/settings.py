@@ -6,9 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 PREFIX = "EDGEWISE_"
+
+
+def _upper(word: str) -> str:
+    return word.upper()
 
 
 class SettingsError(Exception):
@@ -42,9 +46,9 @@ class Settings(BaseModel):
     operator_tls_secret: str = "edgewise-operator-tls"  # noqa: S105 - the name of a Secret
     gateway_tls_secret: str = "edgewise-gateway-tls"  # noqa: S105 - the name of a Secret
     lease_name: str = "edgewise-operator"
-    beats_port: Annotated[int, Field(ge=1, le=65535)] = 8443
+    intake_port: Annotated[int, Field(ge=1, le=65535)] = 8443
     http_port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
 
     @property
     def beat_interval(self) -> timedelta:
