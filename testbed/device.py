@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,12 @@ class Device:
     def quota_percent(self) -> float | None:
         """Its CPU bound now, in percent of one core."""
         return self.groups.cpu_percent(self.group) if self.groups.exists(self.group) else self.settings.quota_percent
+
+    @property
+    def boot_id(self) -> str:
+        """The id of its last boot, which its Node shows once that boot's kubelet reports."""
+        boot_id: str = json.loads(self._spec.read_text())["boot_id"]
+        return boot_id
 
     def root(self) -> Path:
         """The device's file system as a path of the host.
@@ -187,6 +194,10 @@ class Device:
             self.set_quota(bound)
 
     @property
+    def _spec(self) -> Path:
+        return paths.SPECS / f"{self.name}.json"
+
+    @property
     def _mountpoint(self) -> Path:
         return paths.MOUNTS / self.name
 
@@ -213,6 +224,7 @@ class Device:
         )
         spec = {
             "name": self.name,
+            "boot_id": str(uuid.uuid4()),
             "disk": str(self.image),
             "mountpoint": str(self._mountpoint),
             "host_root": str(hostroot.folder(self.name)),
@@ -222,6 +234,5 @@ class Device:
             "logs": str(self.logs),
         }
         paths.SPECS.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = paths.SPECS / f"{self.name}.json"
-        file.write_text(json.dumps(spec))
-        return file
+        self._spec.write_text(json.dumps(spec))
+        return self._spec

@@ -130,7 +130,7 @@ class Fleet:
                 return f"{name} is on already"
             self._lifecycle.power_on(device)
             if wait and device.plugged:
-                self.wait_ready(name)
+                self._lifecycle.wait_ready(device)
                 return f"{name} is on and Ready"
             return f"{name} is on"
 
@@ -205,7 +205,7 @@ class Fleet:
 
     def wait_ready(self, name: str, seconds: float = READY_SECONDS) -> None:
         """Waits until the Node of device `name` is Ready."""
-        self._lifecycle.wait_ready(name, seconds)
+        self._lifecycle.wait_ready(self.device(name), seconds)
 
     def wait_until(self, condition: Callable[[], object], what: str, *, seconds: float) -> None:
         """Waits until `condition` answers with something true; see testbed.waiting."""

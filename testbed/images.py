@@ -157,7 +157,9 @@ def _build(image: Image, archive: Path, log: Path) -> None:
     arguments = [word for value in base_arguments for word in ("--build-arg", value)]
     volumes = bases.pip_volumes()
     tag = ("--tag", image.reference, "--file", image.dockerfile)
-    bases.buildah("bud", "--isolation", "chroot", "--pull-never", *arguments, *volumes, *tag, image.context, log=log)
+    bases.buildah(
+        "bud", "--isolation", "chroot", "--layers", "--pull-never", *arguments, *volumes, *tag, image.context, log=log
+    )
     fresh = archive.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     bases.buildah("push", image.reference, f"docker-archive:{fresh}", log=log)

@@ -78,7 +78,7 @@ class Lifecycle:
         with step("all nodes are Ready"):
             for device in devices:
                 if device.plugged and not device.hung:
-                    self.wait_ready(device.name)
+                    self.wait_ready(device)
         with step("cluster DNS and storage"):
             self._start_helper(storage.PROCESS, "testbed.storage")
             for manifest in sorted((paths.SOURCES / "manifests").glob("*.yaml")):
@@ -93,16 +93,16 @@ class Lifecycle:
         preload = [image.archive for image in pause]
         device.power_on(binaries.program("kube").parent, (plane or self.plane()).authority, preload)
 
-    def wait_ready(self, name: str, seconds: float = READY_SECONDS) -> None:
-        """Waits until the Node of a device is Ready."""
+    def wait_ready(self, device: Device, seconds: float = READY_SECONDS) -> None:
+        """Waits until the kubelet of the device's last boot says that its Node is Ready."""
         plane = self.plane()
 
         def ready() -> bool:
-            node = plane.api.get(f"/api/v1/nodes/{name}")
-            conditions = {condition["type"]: condition["status"] for condition in node["status"].get("conditions", [])}
-            return conditions.get("Ready") == "True"
+            status = plane.api.get(f"/api/v1/nodes/{device.name}")["status"]
+            conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", [])}
+            return conditions.get("Ready") == "True" and bool(status["nodeInfo"]["bootID"] == device.boot_id)
 
-        wait_until(ready, f"{name} is Ready", seconds=seconds)
+        wait_until(ready, f"{device.name} is Ready", seconds=seconds)
 
     def build_and_load(self, devices: Sequence[Device]) -> str:
         """Builds the product's missing images and loads what `devices` lack."""
