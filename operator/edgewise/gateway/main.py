@@ -1,8 +1,10 @@
 """Starts and stops the gateway. Owns the order in which its parts come up, and nothing of what they do."""
 
 import asyncio
+import errno
 import logging
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -120,11 +122,22 @@ async def _listening(app: web.Application, port: int, certificate: Certificate |
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, None, port, ssl_context=certificate.context if certificate else None)
-        await site.start()
-        yield int(runner.addresses[0][1])
+        listener = _listener(port)
+        await web.SockSite(runner, listener, ssl_context=certificate.context if certificate else None).start()
+        yield int(listener.getsockname()[1])
     finally:
         await runner.cleanup()
+
+
+def _listener(port: int) -> socket.socket:
+    """One socket for IPv6 and IPv4, or for IPv4 alone where a node has nothing else."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    return socket.create_server(("0.0.0.0", port))
 
 
 async def _serve(settings: Settings) -> None:
