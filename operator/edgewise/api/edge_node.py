@@ -16,7 +16,6 @@ from edgewise.api.text import AbsolutePath, DnsLabel, Timestamp
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 ByteCount = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
-Celsius = Annotated[int, Field(ge=1, le=150)]
 
 
 class Thermal(Model):
@@ -30,9 +29,9 @@ class Thermal(Model):
         )
     )
 
-    throttle_celsius: Celsius = 70
+    throttle_celsius: Annotated[int, Field(ge=1, le=149)] = 70
     """Above this the score falls, in a straight line."""
-    critical_celsius: Celsius = 85
+    critical_celsius: Annotated[int, Field(ge=2, le=150)] = 85
     """From here on the device gets no work."""
 
 

@@ -55,7 +55,17 @@ def install_manifest(root: Path, helm: str, crds: Mapping[Path, str]) -> str:
     Raises `CalledProcessError` when helm can't render the chart.
     """
     rendered = subprocess.run(
-        [helm, "template", "edgewise", str(root / CHART), "--namespace", NAMESPACE, "--no-hooks", "--kube-version", KUBERNETES],
+        [
+            helm,
+            "template",
+            "edgewise",
+            str(root / CHART),
+            "--namespace",
+            NAMESPACE,
+            "--no-hooks",
+            "--kube-version",
+            KUBERNETES,
+        ],
         check=True,
         capture_output=True,
         text=True,

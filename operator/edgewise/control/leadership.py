@@ -10,10 +10,10 @@ from typing import Final
 
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 from msgspec import json
 
 from edgewise.api import GROUP
+from edgewise.control.lease import Lease
 from edgewise.control.settings import Settings
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused
 
@@ -51,7 +51,7 @@ async def lead_when_elected(client: KubeClient, settings: Settings, lead: Callab
         if not done.done():
             done.set_exception(LeadershipLost("the Lease could not be renewed in time"))
 
-    lock = LeaseLock(settings.lease_name, settings.namespace, settings.pod_name, client.api)
+    lock = Lease(client, settings.lease_name, settings.namespace, settings.pod_name)
     election = LeaderElection(Config(lock, LEASE_SECONDS, RENEW_WITHIN_SECONDS, RETRY_SECONDS, started, stopped))
     running = asyncio.create_task(election.run(), name="leader election")
     try:
@@ -63,6 +63,7 @@ async def lead_when_elected(client: KubeClient, settings: Settings, lead: Callab
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        await lock.release()
 
 
 async def label(client: KubeClient, settings: Settings, pod: str, *, leads: bool) -> None:

@@ -25,9 +25,7 @@ def report(snapshot: Snapshot, usage: dict[str, Usage], now: datetime) -> list[A
     """The EdgeNodes to make, and the statuses to write."""
     actions: list[Action] = [CreateNode(name) for name in sorted(snapshot.beats_without_node)]
     actions += [
-        PatchStatus(
-            "edgenodes", Key("", node.name), node.resource_version, status_body(node.status), status_body(new)
-        )
+        PatchStatus("edgenodes", Key("", node.name), node.resource_version, status_body(node.status), status_body(new))
         for node in snapshot.nodes.values()
         if (new := node_status(node, usage[node.name], snapshot, now)) != node.status
     ]

@@ -55,12 +55,9 @@ class KubeClient:
             await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         else:
             config.load_incluster_config(client_configuration=configuration)
-        return cls(client.ApiClient(configuration))
-
-    @property
-    def api(self) -> client.ApiClient:
-        """The library's own client, for the library's own parts (leader election)."""
-        return self._api
+        api = client.ApiClient(configuration)
+        api.user_agent = "edgewise"
+        return cls(api)
 
     async def close(self) -> None:
         """Close the connections."""
