@@ -60,6 +60,8 @@ def mount_all(spec: dict[str, Any]) -> None:
     call("mount", "--bind", "/var/lib/kubelet", "/var/lib/kubelet")
     call("mount", "--make-rshared", "/var/lib/kubelet")
     call("mount", "-t", "tmpfs", "-o", "mode=755,size=64m", "tmpfs", "/run")
+    os.mkdir("/run/cni")  # noqa: PTH102
+    call("mount", "--bind", "/run/cni", "/var/lib/cni")  # half-written after a power cut it would block every pod
     os.mkdir("/run/edgewise-host")  # noqa: PTH102
     call("mount", "--move", host_root, "/run/edgewise-host")
     set_boot_id(spec["boot_id"])
@@ -81,6 +83,7 @@ def preload(spec: dict[str, Any]) -> None:
             if time.monotonic() > deadline:
                 sys.exit(f"{archive} can't be imported")
             time.sleep(0.2)
+    os.sync()
 
 
 def call(*command: str) -> None:

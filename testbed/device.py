@@ -16,6 +16,7 @@ from pathlib import Path
 
 from testbed import cgroups, controlplane, disks, hostroot, images, network, nodeconfig, paths, processes
 from testbed.certificates import Authority, kubeconfig
+from testbed.commands import run
 from testbed.errors import FleetError
 from testbed.settings import DeviceSettings
 from testbed.waiting import wait_until
@@ -184,12 +185,17 @@ class Device:
         """Loads those of `wanted` that its containerd lacks; their names.
 
         Without its CPU bound meanwhile: an image comes from outside, and a slow
-        device would take minutes to unpack what it got in a moment.
+        device would take minutes to unpack what it got in a moment. Synced at the
+        end, because containerd does not, and a power cut soon after would leave
+        images with empty files.
         """
         bound = self.quota_percent
         self.set_quota(None)
         try:
-            return images.load(wanted, self.socket())
+            loaded = images.load(wanted, self.socket())
+            if loaded:
+                run("sync", "--file-system", self.disk())
+            return loaded
         finally:
             self.set_quota(bound)
 

@@ -59,7 +59,8 @@ class Fleet:
             later = " (changed times count from a device's next power-on)" if settings != before else ""
             self._lifecycle.boot(plane, devices)
             if images:
-                self._lifecycle.build_and_load(devices)
+                self._lifecycle.build_images()
+                self._lifecycle.load(devices)
             return f"the fleet is up with {', '.join(settings.devices)}{later}: export KUBECONFIG={paths.KUBECONFIG}"
 
     def down(self) -> str:
@@ -92,7 +93,7 @@ class Fleet:
             settings.with_device(device).save(paths.SETTINGS)
             added = Device(device, self._groups)
             self._lifecycle.boot(self._lifecycle.plane(), list(self.devices().values()))
-            self._lifecycle.build_and_load([added])
+            self._lifecycle.load([added])
             return f"{name} is added and Ready"
 
     def build(self) -> str:
@@ -102,8 +103,8 @@ class Fleet:
 
     def images(self) -> str:
         """Builds the images that are missing in the cache and loads them into the devices that are on."""
-        with ownership.exclusive():
-            return self._lifecycle.build_and_load([device for device in self.devices().values() if device.on])
+        self._lifecycle.build_images()
+        return self.load()
 
     def load(self) -> str:
         """Loads the built images into the devices that are on and lack them."""

@@ -104,10 +104,9 @@ class Lifecycle:
 
         wait_until(ready, f"{device.name} is Ready", seconds=seconds)
 
-    def build_and_load(self, devices: Sequence[Device]) -> str:
-        """Builds the product's missing images and loads what `devices` lack."""
+    def build_images(self) -> None:
+        """Builds all images that are missing in the cache."""
         images.build([*images.system_images(), *images.product_images()])
-        return self.load(devices)
 
     def load(self, devices: Sequence[Device]) -> str:
         """Loads the images that `devices` lack."""

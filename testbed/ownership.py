@@ -13,28 +13,35 @@ from pathlib import Path
 from testbed import paths
 from testbed.commands import run
 from testbed.errors import FleetError
+from testbed.waiting import wait_until
+
+_PATIENCE_SECONDS = 120
 
 
 @contextmanager
 def exclusive() -> Iterator[None]:
-    """Lets one verb at a time change the fleet.
+    """Lets one verb at a time change the fleet; the others wait for it.
 
     Raises:
-        FleetError: another verb is at work.
+        FleetError: another verb is at work and does not end within two minutes.
     """
     paths.LOCK.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(paths.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode() or "another process"
-            raise FleetError(f"the fleet is busy with `{holder}`: try again when that has ended") from None
+            wait_until(lambda: _lock(descriptor), "the fleet is free", seconds=_PATIENCE_SECONDS, every_seconds=0.1)
+        except FleetError:
+            raise FleetError(f"the fleet is busy with process {os.pread(descriptor, 20, 0).decode()}") from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{Path.cwd()}: process {os.getpid()}".encode(), 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
 
 
 def owner() -> Path | None:
