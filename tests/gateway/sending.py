@@ -1,5 +1,6 @@
 """An agent's side of the upload protocol, for tests: each request as a call, and the whole way of one attempt."""
 
+import io
 from typing import Any
 
 import aiohttp
@@ -21,7 +22,7 @@ async def put(session: aiohttp.ClientSession, plan: UploadPlan, path: str = UPLO
 
 async def patch(session: aiohttp.ClientSession, content: bytes, part: bytes, offset: int) -> tuple[int, Any]:
     headers = {OFFSET_HEADER: str(offset)}
-    async with session.patch(f"{UPLOAD}/blobs/{sha256(content)}", data=part, headers=headers) as response:
+    async with session.patch(f"{UPLOAD}/blobs/{sha256(content)}", data=io.BytesIO(part), headers=headers) as response:
         body = await response.read()
         return response.status, json.decode(body, type=BlobStatus if response.status in (200, 409) else Problem)
 

@@ -4,8 +4,10 @@ These play the other side only; what they are told to answer is plain data that 
 """
 
 import asyncio
+import dataclasses
 import datetime
 import hashlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -223,6 +225,12 @@ async def serving(app: web.Application, context: ssl.SSLContext | None = None) -
         await runner.cleanup()
 
 
+def free_port() -> int:
+    """A port that nothing listens on right now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 @dataclass
 class World:
     """Everything around a gateway, and the way to start one."""
@@ -242,6 +250,14 @@ class World:
     def probes(self) -> str:
         assert self.ports is not None
         return f"http://localhost:{self.ports.http}"
+
+    def on_volume(self, pattern: str) -> list[Path]:
+        """What there is on the results volume that fits a glob pattern."""
+        return sorted(self.settings.data_dir.glob(pattern))
+
+    def use_http_port(self, port: int) -> None:
+        """Fixes the port of the probes, so that they can be asked before the gateway says where it listens."""
+        self.settings = dataclasses.replace(self.settings, http_port=port)
 
     @asynccontextmanager
     async def gateway(self) -> AsyncIterator[aiohttp.ClientSession]:

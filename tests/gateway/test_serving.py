@@ -148,7 +148,7 @@ async def test_an_answer_that_can_not_be_finished_is_cut_off(world: World) -> No
     async with world.gateway() as agent, world.client("ada") as user:
         await send(agent, {"big.bin": content})
         await published(user)
-        (blob,) = world.settings.data_dir.glob("jobs/*/blobs/*")
+        (blob,) = world.on_volume("jobs/*/blobs/*")
         with blob.open("r+b") as file:
             file.truncate(1000)
         with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
@@ -253,16 +253,16 @@ async def test_only_the_published_attempt_is_served(world: World, verdict: Verdi
         await second_attempt(world, {"faces.csv": LOG, "same.csv": FACES})
 
         async def settled() -> bool:
-            return len(world.operator.manifests) == 2 and not list(world.settings.data_dir.glob("pending/*"))
+            return len(world.operator.manifests) == 2 and not world.on_volume("pending/*")
 
         await eventually(settled, "both verdicts are in")
         listing = await listing_of(user)
         assert [(file.name, file.sha256) for file in listing.files] == [("faces.csv", sha256(FACES))]
         async with user.get(f"{JOB}/files/faces.csv") as response:
             assert await response.read() == FACES
-        blobs = {path.name for path in world.settings.data_dir.glob(f"jobs/{JOB_UID}/blobs/*")}
+        blobs = {path.name for path in world.on_volume(f"jobs/{JOB_UID}/blobs/*")}
         assert blobs == ({sha256(FACES), sha256(LOG)} if kept else {sha256(FACES)})
-        attempts_kept = {path.stem for path in world.settings.data_dir.glob(f"jobs/{JOB_UID}/attempts/*")}
+        attempts_kept = {path.stem for path in world.on_volume(f"jobs/{JOB_UID}/attempts/*")}
         assert attempts_kept == ({POD_UID, OTHER_POD_UID} if kept else {POD_UID})
 
 
@@ -288,7 +288,7 @@ async def test_a_deleted_jobs_unpublished_results_go(world: World) -> None:
         await send(agent, {"faces.csv": FACES})
 
         async def gone() -> bool:
-            return not list(world.settings.data_dir.glob("jobs/*")) + list(world.settings.data_dir.glob("pending/*"))
+            return not world.on_volume("jobs/*") + world.on_volume("pending/*")
 
         await eventually(gone, "the attempt is removed")
-        assert not list(world.settings.data_dir.glob("names/*/*"))
+        assert not world.on_volume("names/*/*")

@@ -65,7 +65,7 @@ async def test_same_content_travels_once(world: World) -> None:
         assert (status, [blob.sha256 for blob in upload.missing]) == (200, [sha256(FACES)])
         manifest = await send(session, files)
         assert [file.rows for file in manifest.files] == [2, 2, None]
-        assert len(list(world.settings.data_dir.glob(f"jobs/{JOB_UID}/blobs/*"))) == 1
+        assert len(world.on_volume(f"jobs/{JOB_UID}/blobs/*")) == 1
 
 
 async def test_an_attempt_gets_what_an_earlier_one_brought(world: World) -> None:
@@ -121,7 +121,7 @@ async def test_a_new_request_ends_one_that_hangs(world: World) -> None:
         await writer.drain()
 
         async def taken() -> bool:
-            return any(path.stat().st_size for path in world.settings.data_dir.glob("staging/*/*/*.offset"))
+            return any(path.stat().st_size for path in world.on_volume("staging/*/*/*.offset"))
 
         await eventually(taken, "the hanging request has its turn")
         async with asyncio.timeout(5):
@@ -187,7 +187,7 @@ async def test_a_new_plan_keeps_the_bytes_that_both_name(world: World) -> None:
         assert (await patch(session, FACES, FACES[:5], 0))[0] == 200
         assert (await patch(session, LOG, LOG[:5], 0))[0] == 200
         assert await missing_offset(session, plan_of({"renamed.csv": FACES})) == 5
-        assert not list(world.settings.data_dir.glob(f"staging/*/*/{sha256(LOG)}.*"))
+        assert not world.on_volume(f"staging/*/*/{sha256(LOG)}.*")
         status, problem = await patch(session, LOG, LOG[5:], 5)
         assert (status, problem.reason) == (422, "NotInPlan")
 
@@ -283,9 +283,9 @@ async def test_what_was_sent_of_a_deleted_job_is_dropped(world: World) -> None:
         assert (await patch(session, FACES, FACES[:5], 0))[0] == 200
         world.api.jobs.clear()
         assert (await put(session, plan_of({"faces.csv": FACES})))[0] == 410
-        assert not list(world.settings.data_dir.glob("staging/*"))
-        assert not list(world.settings.data_dir.glob("jobs/*"))
-        assert not list(world.settings.data_dir.glob("names/*/*"))
+        assert not world.on_volume("staging/*")
+        assert not world.on_volume("jobs/*")
+        assert not world.on_volume("names/*/*")
 
 
 @pytest.mark.parametrize("away", ["broken", "without_kinds"])
@@ -318,7 +318,7 @@ async def test_bad_plans_are_refused(world: World, path: str, body: bytes) -> No
         assert response.status == 422
         assert problem.reason in ("BadPath", "BadPlan")
         assert problem.detail
-    assert not list(world.settings.data_dir.glob("staging/*"))
+    assert not world.on_volume("staging/*")
 
 
 async def test_the_api_server_is_not_asked_about_every_piece(world: World) -> None:
@@ -339,13 +339,13 @@ async def test_a_verdict_comes_later_than_the_restart(world: World) -> None:
             return len(world.operator.manifests) >= 3
 
         await eventually(asked_thrice, "the operator is asked again and again")
-        assert list(world.settings.data_dir.glob("pending/*"))
+        assert world.on_volume("pending/*")
     world.operator.verdicts = [Verdict.PUBLISHED]
     world.operator.manifests.clear()
     async with world.gateway():
 
         async def settled() -> bool:
-            return not list(world.settings.data_dir.glob("pending/*"))
+            return not world.on_volume("pending/*")
 
         await eventually(settled, "the verdict arrives after the restart")
         assert world.operator.manifests == [manifest]

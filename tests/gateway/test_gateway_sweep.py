@@ -1,0 +1,31 @@
+"""Uploads that nobody will finish are dropped, and no others."""
+
+from edgewise.gateway.cluster import Cluster
+from edgewise.gateway.store import Store
+from edgewise.gateway.sweep import sweep_once
+from edgewise.gateway.volume import Volume
+from edgewise.kube.client import KubeClient
+
+from tests.gateway.sending import FACES, patch, put
+from tests.gateway.surroundings import World, plan_of
+
+
+async def test_only_uploads_of_deleted_jobs_are_dropped(world: World) -> None:
+    async with world.gateway() as session:
+        assert (await put(session, plan_of({"faces.csv": FACES})))[0] == 200
+        assert (await patch(session, FACES, FACES[:5], 0))[0] == 200
+    kube = await KubeClient.connect(world.settings.kubeconfig)
+    store = Store(world.settings.data_dir)
+    store.open()
+    volume = Volume(store)
+    try:
+        assert await sweep_once(volume, Cluster(kube), idle_seconds=0) == 0
+        world.api.jobs.clear()
+        assert await sweep_once(volume, Cluster(kube), idle_seconds=3600) == 0
+        assert world.on_volume("staging/*/*")
+        assert await sweep_once(volume, Cluster(kube), idle_seconds=0) == 1
+        assert not world.on_volume("staging/*")
+        assert not world.on_volume("jobs/*")
+    finally:
+        volume.close()
+        await kube.close()
