@@ -22,7 +22,7 @@ _POD_FIELDS = (
 class PodField(Model):
     """A field of the pod."""
 
-    field_path: Annotated[str, Field(max_length=340, pattern=f"^({'|'.join(_POD_FIELDS)})$")]
+    field_path: Annotated[str, Field(max_length=341, pattern=f"^({'|'.join(_POD_FIELDS)})$")]
     """Such as metadata.name, metadata.labels['app'], spec.nodeName or status.podIP."""
 
 

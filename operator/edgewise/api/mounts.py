@@ -6,9 +6,9 @@ Owns where things are mounted; never their content.
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from edgewise.api.quantities import Quantity
+from edgewise.api.quantities import QUANTITY_SCHEMA, Quantity
 from edgewise.api.schema import Model, Rule, checked, exactly_one, keyed_by, rules
 from edgewise.api.text import AbsolutePath, DataKey, DnsLabel, ObjectName, RelativePath
 
@@ -112,6 +112,7 @@ class Collect(StrEnum):
 
 OutputSize = Annotated[
     Quantity,
+    WithJsonSchema({**QUANTITY_SCHEMA, "minimum": 1}),
     checked(
         Rule(
             "quantity(string(self)).isGreaterThan(quantity('0')) "

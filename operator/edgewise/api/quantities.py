@@ -25,11 +25,13 @@ def _as_text(amount: object) -> object:
     return str(amount) if isinstance(amount, int) and not isinstance(amount, bool) else amount
 
 
+QUANTITY_SCHEMA: Final = {"x-kubernetes-int-or-string": True, "minimum": 0, "maxLength": 32, "pattern": _PATTERN}
+
 Quantity = Annotated[
     str,
     BeforeValidator(_as_text),
-    Field(max_length=32, pattern=_PATTERN),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "minimum": 0, "maxLength": 32, "pattern": _PATTERN}),
+    Field(max_length=QUANTITY_SCHEMA["maxLength"], pattern=_PATTERN),
+    WithJsonSchema(QUANTITY_SCHEMA),
 ]
 """An amount that is not negative: a whole number, or text with a suffix such as m, k, M, Ki or Mi."""
 

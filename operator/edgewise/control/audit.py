@@ -39,7 +39,7 @@ class _ListMeta(Struct, rename="camel"):
 
 class _List(Struct):
     metadata: _ListMeta
-    items: list[_Item] = []
+    items: list[_Item] | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class Audit:
         for kind in KINDS:
             path = f"/apis/{API_VERSION}/{kind.plural}"
             listed = json.decode(await self.client.ask("GET", path, accept=METADATA_ONLY), type=_List)
-            versions = {item.metadata.uid: item.metadata.resource_version for item in listed.items}
+            versions = {item.metadata.uid: item.metadata.resource_version for item in listed.items or ()}
             known = self.world.compare(kind.plural, set(versions), int(listed.metadata.resource_version))
             behind |= {uid: version for uid, version in versions.items() if int(known.get(uid, "0")) < int(version)}
         still = any(self._behind.get(uid) == version for uid, version in behind.items())

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import itertools
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
                 group.create_task(audit.run(), name="audit"),
                 group.create_task(certificates.run(), name="certificates"),
             ]
-            kinds = group.create_task(_watch_kinds(world), name="kopf")
+            kinds = group.create_task(_watch_kinds(world, settings.pod_name), name="kopf")
             parts.append(kinds)
             await _first_look(kinds, pods.complete, nodes.complete, audit.complete)
             intake.ready = True
@@ -133,7 +134,7 @@ async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
         await runner.cleanup()
 
 
-async def _watch_kinds(world: World) -> None:
+async def _watch_kinds(world: World, name: str) -> None:
     """Have kopf watch our own kinds, until the process is asked to stop."""
     registry = kopf.OperatorRegistry()
     register(registry, world)
@@ -143,6 +144,7 @@ async def _watch_kinds(world: World) -> None:
     settings.networking.error_backoffs = Backoffs()
     settings.networking.request_timeout = 30
     settings.watching.server_timeout = 600
+    os.environ["POD_ID"] = name  # how kopf is told its identity; else it asks for a user name, and there is none
     await kopf.operator(registry=registry, settings=settings, clusterwide=True, standalone=True)
 
 

@@ -47,7 +47,7 @@ class _ListMeta(Struct, rename="camel"):
 
 class _List(Struct):
     metadata: _ListMeta
-    items: list[Raw] = []
+    items: list[Raw] | None = None
 
 
 class _Event(Struct):
@@ -109,7 +109,7 @@ class Reflector(Generic[Object]):
         query = {**self.query, "limit": PAGE}
         while True:
             page = json.decode(await self.client.ask("GET", self.path, query=query), type=_List)
-            objects += [self.decode(item) for item in page.items]
+            objects += [self.decode(item) for item in page.items or ()]
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
