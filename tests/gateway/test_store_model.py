@@ -1,0 +1,227 @@
+"""The store against a model of it: uploads of two attempts of one job, crashes at any point, verdicts in any order.
+
+The model holds what must survive: the bytes that were committed, the manifests that were written, the one attempt that
+is published. A crash opens the folder anew after leaving on the disk what a power cut may leave there.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan
+from edgewise.gateway.store import Store
+from edgewise_agent.wire import Manifest, PlannedFile, UploadPlan
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.gateway.surroundings import JOB_UID, OTHER_POD_UID, POD_UID, sha256
+
+JOB = JobIdentity(uid=JOB_UID, namespace="demo", name="faces", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+CONTENTS = (b"", b"photo\n1\n", b"photo\n" + b"12\n" * 40, bytes(range(256)))
+NAMES = ("faces.csv", "deep/faces.csv", "raw.bin")
+
+pods = st.sampled_from((POD_UID, OTHER_POD_UID))
+contents = st.sampled_from(CONTENTS)
+files = st.dictionaries(st.sampled_from(NAMES), contents, max_size=3)
+
+
+@dataclass
+class Attempt:
+    """What must be true of one pod's upload."""
+
+    plan: UploadPlan | None = None
+    held: dict[str, bytes] = field(default_factory=dict)
+    """committed bytes by the SHA-256 that they are sent under"""
+    manifest: Manifest | None = None
+    pending: bool = False
+
+
+def plan_for(pod: str, given: dict[str, bytes]) -> UploadPlan:
+    planned = tuple(PlannedFile(name=n, bytes_=len(c), sha256=sha256(c)) for n, c in sorted(given.items()))
+    return UploadPlan(namespace="demo", job="faces", attempt=1 + (pod != POD_UID), pod_name="faces-1", files=planned)
+
+
+class StoreModel(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="store-model-"))
+        self.attempts = {POD_UID: Attempt(), OTHER_POD_UID: Attempt()}
+        self.stored: set[str] = set()
+        """content that is verified and kept for the job"""
+        self.published: str | None = None
+        self.store = self.opened()
+
+    def teardown(self) -> None:
+        self.store.close()
+        shutil.rmtree(self.root)
+
+    def opened(self) -> Store:
+        store = Store(self.root)
+        store.open()
+        return store
+
+    def offset(self, pod: str, content: bytes) -> int:
+        if sha256(content) in self.stored:
+            return len(content)
+        return len(self.attempts[pod].held.get(sha256(content), b""))
+
+    def used(self) -> set[str]:
+        kept = [attempt.manifest or attempt.plan for attempt in self.attempts.values()]
+        return {file.sha256 for plan in kept if plan is not None for file in plan.files}
+
+    @rule(pod=pods, given=files)
+    def accept(self, pod: str, given: dict[str, bytes]) -> None:
+        attempt, plan = self.attempts[pod], plan_for(pod, given)
+        if attempt.manifest is not None:
+            same = {(f.name, f.sha256) for f in attempt.manifest.files} == {(f.name, f.sha256) for f in plan.files}
+            try:
+                status = self.store.accept(JOB, pod, "edge-1", plan)
+            except AlreadyComplete:
+                assert not same
+            else:
+                assert same
+                assert status.complete
+            return
+        status = self.store.accept(JOB, pod, "edge-1", plan)
+        attempt.plan = plan
+        wanted = {file.sha256 for file in plan.files}
+        attempt.held = {name: held for name, held in attempt.held.items() if name in wanted}
+        expected = {sha256(c): self.offset(pod, c) for c in given.values() if self.offset(pod, c) < len(c)}
+        assert {blob.sha256: blob.offset for blob in status.missing} == expected
+
+    def to_send(self, pod: str, content: bytes) -> bool:
+        plan = self.attempts[pod].plan
+        planned = plan is not None and sha256(content) in {file.sha256 for file in plan.files}
+        return planned and self.offset(pod, content) < len(content)
+
+    @rule(pod=pods, content=contents, share=st.floats(0, 1), right=st.sampled_from((True, True, True, False)))
+    def send(self, pod: str, content: bytes, share: float, right: bool) -> None:
+        if not self.to_send(pod, content):
+            return
+        name = sha256(content)
+        offset = self.offset(pod, content)
+        part = content[offset : offset + 1 + int(share * (len(content) - offset - 1))]
+        part = part if right else bytes(byte ^ 1 for byte in part)
+        with self.store.append(JOB_UID, pod, name) as writer:
+            assert writer.committed == offset
+            writer.write(part)
+            assert writer.commit() == offset + len(part)
+        self.attempts[pod].held[name] = self.attempts[pod].held.get(name, b"") + part
+
+    @rule(pod=pods, content=contents)
+    def send_without_commit(self, pod: str, content: bytes) -> None:
+        if self.to_send(pod, content):
+            with self.store.append(JOB_UID, pod, sha256(content)) as writer:
+                writer.write(content[writer.committed :])
+
+    @rule(pod=pods, content=contents, garbage=st.binary(max_size=20))
+    def crash(self, pod: str, content: bytes, garbage: bytes) -> None:
+        """The bytes file may be longer than what was synced, and scratch files may be left."""
+        self.store.close()
+        part = self.root / "staging" / JOB_UID / pod / f"{sha256(content)}.part"
+        if part.exists():
+            with part.open("ab") as file:
+                file.write(garbage)
+        (self.root / "scratch" / "half-written").write_bytes(garbage)
+        self.store = self.opened()
+        assert not list((self.root / "scratch").iterdir())
+
+    @rule(pod=pods)
+    def complete(self, pod: str) -> None:
+        attempt = self.attempts[pod]
+        if attempt.manifest is None and attempt.plan is None:
+            try:
+                self.store.complete(JOB_UID, pod, NOW, threading.Event())
+            except NoPlan:
+                return
+            raise AssertionError("completed what has no plan")
+        try:
+            manifest = self.store.complete(JOB_UID, pod, NOW, threading.Event())
+        except BytesMissing as missing:
+            self.check_missing(pod, {blob.sha256: blob.offset for blob in missing.blobs})
+            return
+        if attempt.manifest is not None:
+            assert manifest == attempt.manifest
+            return
+        assert attempt.plan is not None
+        by_name = {sha256(content): content for content in CONTENTS}
+        assert [(f.name, f.bytes_, f.sha256) for f in manifest.files] == [
+            (f.name, f.bytes_, f.sha256) for f in attempt.plan.files
+        ]
+        for file in manifest.files:
+            text = by_name[file.sha256]
+            decodable = file.name.endswith(".csv") and text != CONTENTS[3]
+            assert file.rows == (max(0, text.count(b"\n") - 1) if decodable else None)
+            self.stored.add(file.sha256)
+        self.attempts[pod] = Attempt(manifest=manifest, pending=True)
+
+    def check_missing(self, pod: str, missing: dict[str, int]) -> None:
+        """Short blobs are named with their offset; if none is short, the wrong ones begin anew and the rest is kept."""
+        attempt = self.attempts[pod]
+        assert attempt.plan is not None
+        by_name = {sha256(content): content for content in CONTENTS}
+        wanted = {file.sha256: by_name[file.sha256] for file in attempt.plan.files}
+        short = {name: self.offset(pod, c) for name, c in wanted.items() if self.offset(pod, c) < len(c)}
+        if short:
+            assert missing == short
+            return
+        wrong = {n for n, c in wanted.items() if n not in self.stored and attempt.held.get(n, b"") != c}
+        assert missing == dict.fromkeys(wrong, 0)
+        for name in wanted:
+            attempt.held.pop(name, None)
+        self.stored |= wanted.keys() - wrong
+
+    @rule(pod=pods, verdict=st.sampled_from(("publish", "set aside", "remove")))
+    def settle(self, pod: str, verdict: str) -> None:
+        attempt = self.attempts[pod]
+        if attempt.manifest is None:
+            return
+        if verdict == "publish":
+            self.store.publish(JOB_UID, pod)
+            self.published = pod
+        elif verdict == "set aside":
+            self.store.set_aside(JOB_UID, pod)
+        else:
+            self.store.remove(JOB_UID, pod)
+            self.attempts[pod] = Attempt()
+            if self.published == pod:
+                self.published = None
+            self.stored &= self.used()
+        self.attempts[pod].pending = False
+
+    @precondition(lambda self: any(attempt.plan for attempt in self.attempts.values()))
+    @rule(pod=pods)
+    def discard(self, pod: str) -> None:
+        self.store.discard(JOB_UID, pod)
+        if self.attempts[pod].manifest is None:
+            self.attempts[pod] = Attempt()
+        if not any(attempt.plan or attempt.manifest for attempt in self.attempts.values()):
+            self.stored.clear()
+
+    @invariant()
+    def the_disk_says_the_same(self) -> None:
+        for pod, attempt in self.attempts.items():
+            assert self.store.manifest(JOB_UID, pod) == attempt.manifest
+            for content in CONTENTS:
+                if self.to_send(pod, content):
+                    assert self.store.offset(JOB_UID, pod, sha256(content)) == self.offset(pod, content)
+        published = self.attempts[self.published].manifest if self.published else None
+        assert self.store.published(JOB_UID) == published
+        for file in published.files if published else ():
+            with self.store.open_blob(JOB_UID, file.sha256) as blob:
+                assert hashlib.sha256(blob.read()).hexdigest() == file.sha256
+        expected = {(JOB_UID, pod) for pod, attempt in self.attempts.items() if attempt.pending}
+        assert set(self.store.pending()) == expected
+        anything = any(attempt.plan or attempt.manifest for attempt in self.attempts.values())
+        assert self.store.newest("demo", "faces") == (JOB_UID if anything else None)
+        assert (self.store.job(JOB_UID) is not None) == anything
+
+
+TestStore = StoreModel.TestCase
+TestStore.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
