@@ -57,7 +57,9 @@ async def run(environment: Mapping[str, str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Agent(Settings.from_environment(environment)).run(stop)
+    settings = Settings.from_environment(environment)
+    logging.getLogger("edgewise_agent").setLevel(settings.log_level)
+    await Agent(settings).run(stop)
 
 
 class Agent:

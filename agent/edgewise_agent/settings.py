@@ -49,6 +49,7 @@ class Settings:
     clock_offset_seconds: float = 0
     """added to the agent's clock; only tests of wrong clocks set it"""
     http_port: int = 8080
+    log_level: str = "INFO"
 
     @property
     def plugin_dir(self) -> Path:
@@ -93,6 +94,7 @@ class Settings:
             sync_seconds=reader.number("SYNC_SECONDS", cls.sync_seconds, 1, 86_400),
             clock_offset_seconds=reader.number("CLOCK_OFFSET_SECONDS", cls.clock_offset_seconds, -1e9, 1e9),
             http_port=reader.integer("HTTP_PORT", cls.http_port, 0, 65_535),
+            log_level=reader.text("LOG_LEVEL", cls.log_level, _log_level).upper(),
         )
         if not reader.problems:
             for socket in (settings.plugin_socket, settings.registration_socket):
@@ -155,6 +157,11 @@ def _name(value: str) -> str | None:
 
 def _absolute(value: str) -> str | None:
     return None if Path(value).is_absolute() else "must be an absolute path"
+
+
+def _log_level(value: str) -> str | None:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    return None if value.upper() in levels else f"must be one of {', '.join(levels)}"
 
 
 def _https_url(value: str) -> str | None:

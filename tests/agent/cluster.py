@@ -1,0 +1,213 @@
+"""Operator and gateway as an agent sees them: a real HTTPS server that keeps to wire.py and can be made to fail."""
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from aiohttp import web
+from edgewise_agent.wire import (
+    OFFSET_HEADER,
+    Beat,
+    BeatAnswer,
+    BlobStatus,
+    Manifest,
+    Problem,
+    ResultFile,
+    UploadPlan,
+    UploadStatus,
+)
+from msgspec import DecodeError, json
+
+NODE = "edge-1"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next request of `method` whose path ends with `suffix`.
+
+    With a `status` the request is answered so; without one the connection is cut after `keep_bytes` of the body, which
+    the gateway keeps.
+    """
+
+    method: str
+    suffix: str = ""
+    status: int | None = None
+    keep_bytes: int = 0
+    body: bytes | None = None
+
+
+@dataclass
+class Upload:
+    """What the gateway holds of one attempt."""
+
+    plan: UploadPlan | None = None
+    blobs: dict[str, bytearray] = field(default_factory=dict)
+    manifest: Manifest | None = None
+
+    def files(self) -> dict[str, bytes]:
+        """Content by name."""
+        assert self.plan is not None
+        return {file.name: bytes(self.blobs.get(file.sha256, b"")) for file in self.plan.files}
+
+
+class Cluster:
+    """A faithful gateway and operator in memory, with what they saw and the faults that they are to show."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.beats: list[Beat] = []
+        self.live_pods: tuple[str, ...] | None = ()
+        self.running = 0
+        self.tokens: set[str] = set()
+        self.token = "token-1"
+        self.uploads: dict[str, Upload] = {}
+        self.faults: list[Fault] = []
+        self.requests: list[tuple[str, str]] = []
+        self.patched: list[tuple[int, int]] = []
+        """offset and length of every PATCH that was taken"""
+        self.completed_order: list[str] = []
+        self._transports: set[asyncio.Transport] = set()
+
+    @asynccontextmanager
+    async def serve(self, context: ssl.SSLContext, port: int = 0) -> AsyncIterator["Cluster"]:
+        """Serve on loopback while the context lasts; `url` says where."""
+        app = web.Application(middlewares=[self._admit], client_max_size=2**26)
+        path = "/v1/uploads/{job}/{pod}"
+        app.add_routes(
+            [
+                web.post("/v1/beats", self._beat),
+                web.put(path, self._plan),
+                web.patch(path + "/blobs/{sha256}", self._patch),
+                web.post(path + "/complete", self._complete),
+            ]
+        )
+        runner = web.AppRunner(app, shutdown_timeout=1, handler_cancellation=True)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
+        await site.start()
+        self.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+            # An orderly end of TLS would outlive the test's event loop.
+            for transport in self._transports:
+                transport.abort()
+            await asyncio.sleep(0)
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.requests.append((request.method, request.path))
+        assert request.transport is not None
+        self._transports.add(request.transport)
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.tokens.add(token)
+        fault = next((f for f in self.faults if f.method == request.method and request.path.endswith(f.suffix)), None)
+        if fault is not None:
+            self.faults.remove(fault)
+            if fault.status is None:
+                await self._cut(request, fault.keep_bytes)
+            elif fault.body is not None:
+                return web.Response(status=fault.status, body=fault.body)
+            else:
+                return _problem(fault.status, "Scripted", "a scripted fault")
+        if token != self.token:
+            return _problem(401, "BadToken", "the token is not accepted: is it the projected one?")
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async def _cut(self, request: web.Request, keep_bytes: int) -> None:
+        """Keep the first bytes of a blob as a gateway does that fsyncs what came, then cut the connection."""
+        if request.method == "PATCH" and keep_bytes:
+            upload = self.uploads[f"{request.match_info['job']}/{request.match_info['pod']}"]
+            content = await request.content.readexactly(keep_bytes)
+            upload.blobs.setdefault(request.match_info["sha256"], bytearray()).extend(content)
+        assert request.transport is not None
+        request.transport.abort()
+        raise ConnectionResetError
+
+    async def _beat(self, request: web.Request) -> web.Response:
+        try:
+            beat = json.decode(await request.read(), type=Beat)
+        except DecodeError as error:
+            return _problem(422, "BadBeat", str(error))
+        self.beats.append(beat)
+        return _json(BeatAnswer(received_at=datetime.now(UTC), live_pods=self.live_pods, running=self.running))
+
+    async def _plan(self, request: web.Request) -> web.Response:
+        upload = self._upload(request)
+        try:
+            upload.plan = json.decode(await request.read(), type=UploadPlan)
+        except DecodeError as error:
+            return _problem(422, "BadPlan", str(error))
+        return _json(UploadStatus(missing=self._missing(upload), complete=upload.manifest is not None))
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        upload, sha256 = self._upload(request), request.match_info["sha256"]
+        assert upload.plan is not None
+        size = next((file.bytes_ for file in upload.plan.files if file.sha256 == sha256), None)
+        if size is None:
+            return _problem(422, "NotInPlan", f"no file of the plan has SHA-256 {sha256}")
+        blob = upload.blobs.setdefault(sha256, bytearray())
+        offset = int(request.headers[OFFSET_HEADER])
+        if offset != len(blob):
+            return _json(BlobStatus(sha256=sha256, offset=len(blob)), 409)
+        received = 0
+        async for block in request.content.iter_any():
+            received += len(block)
+            blob += block
+        self.patched.append((offset, received))
+        return _json(BlobStatus(sha256=sha256, offset=len(blob)))
+
+    async def _complete(self, request: web.Request) -> web.Response:
+        upload = self._upload(request)
+        if upload.plan is None:
+            return _problem(425, "NoPlan", "PUT the plan first")
+        for sha256, blob in list(upload.blobs.items()):
+            if hashlib.sha256(blob).hexdigest() != sha256:
+                del upload.blobs[sha256]
+        if missing := self._missing(upload):
+            return web.Response(
+                status=409,
+                body=json.encode({"reason": "BytesMissing", "detail": "PUT the plan again", "sha256": missing[0].sha256,
+                                  "offset": missing[0].offset}),
+            )
+        plan = upload.plan
+        upload.manifest = Manifest(
+            namespace=plan.namespace,
+            job=plan.job,
+            job_uid=request.match_info["job"],
+            pod_uid=request.match_info["pod"],
+            attempt=plan.attempt,
+            node=NODE,
+            completed_at=datetime.now(UTC),
+            files=tuple(ResultFile(name=f.name, bytes_=f.bytes_, sha256=f.sha256) for f in plan.files),
+            refused=plan.refused,
+            refused_count=plan.refused_count,
+            skipped=plan.skipped,
+        )
+        self.completed_order.append(request.match_info["pod"])
+        return _json(upload.manifest)
+
+    def _upload(self, request: web.Request) -> Upload:
+        return self.uploads.setdefault(f"{request.match_info['job']}/{request.match_info['pod']}", Upload())
+
+    @staticmethod
+    def _missing(upload: Upload) -> tuple[BlobStatus, ...]:
+        assert upload.plan is not None
+        sizes = {file.sha256: file.bytes_ for file in upload.plan.files}
+        held = {sha256: len(upload.blobs.get(sha256, b"")) for sha256 in sizes}
+        return tuple(BlobStatus(sha256=s, offset=held[s]) for s, size in sizes.items() if held[s] < size)
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=json.encode(body), content_type="application/json")
+
+
+def _problem(status: int, reason: str, detail: str) -> web.Response:
+    return _json(Problem(reason=reason, detail=detail), status)

@@ -1,0 +1,291 @@
+"""Results on their way home, whatever comes between: a real HTTPS gateway in memory, and real files."""
+
+import asyncio
+import hashlib
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from edgewise_agent import uploader as module
+from edgewise_agent.settings import Settings
+from edgewise_agent.uplink.connection import Connection
+from edgewise_agent.uplink.gateway import Gateway
+from edgewise_agent.uploader import CHUNK_BYTES, Uploader
+from edgewise_agent.volumes.table import VolumeTable
+from edgewise_agent.wire import VolumeReport, VolumeState
+
+from tests.agent.cluster import Cluster, Fault, Upload
+from tests.agent.kubelet import JOB_UID, Pod, outputs
+from tests.agent.test_table import publish
+from tests.agent.waiting import until
+
+BIG = random.Random(7).randbytes(2 * CHUNK_BYTES + 12_345)
+
+
+@dataclass
+class Device:
+    """A device whose pods end and whose uploader runs."""
+
+    settings: Settings
+    table: VolumeTable
+    cluster: Cluster
+
+    def pod(self, number: int = 1, /, **files: str | bytes) -> Pod:
+        """A pod that wrote `files` and ended."""
+        pod = Pod(self.settings.kubelet_root, number)
+        publish(self.table, pod)
+        for name, content in files.items():
+            (pod.target / name.replace("_", ".")).write_bytes(content.encode() if isinstance(content, str) else content)
+        self.table.unpublish(pod.volume_id, pod.target)
+        return pod
+
+    def report(self, pod: Pod) -> VolumeReport:
+        return next(report for report in self.table.reports() if report.pod_uid == pod.uid)
+
+    def home(self, pod: Pod) -> Upload:
+        return self.cluster.uploads[f"{JOB_UID}/{pod.uid}"]
+
+    @asynccontextmanager
+    async def uploading(self) -> AsyncIterator[Uploader]:
+        connection = Connection(
+            self.cluster.url,
+            ca_file=self.settings.ca_file,
+            token_file=self.settings.token_file,
+            read_seconds=5,
+        )
+        uploader = Uploader(self.table, Gateway(connection))
+        task = asyncio.create_task(uploader.run())
+        try:
+            yield uploader
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            connection.close()
+
+    async def brought_home(self, pod: Pod) -> Upload:
+        """Upload until the pod's results are acknowledged."""
+        async with self.uploading():
+            await until(lambda: self.report(pod).state is VolumeState.DONE, f"{pod.name} to come home")
+        return self.home(pod)
+
+
+@pytest.fixture
+def device_(reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Device:
+    """A device with quick back-offs."""
+    monkeypatch.setattr(module, "Backoff", lambda _first, _most: QuickBackoff())
+    table = VolumeTable(reachable, lambda: None)
+    table.load()
+    return Device(reachable, table, cluster)
+
+
+class QuickBackoff:
+    """Waits a hundredth of a second, and counts."""
+
+    waits = 0
+
+    def failed(self) -> float:
+        QuickBackoff.waits += 1
+        return 0.01
+
+    def succeeded(self) -> None: ...
+
+
+async def test_the_straight_path(device_: Device) -> None:
+    pod = device_.pod(faces_csv="photo,x\n1,2\n", notes_txt="not asked for", empty_csv="")
+    upload = await device_.brought_home(pod)
+    assert upload.files() == {"empty.csv": b"", "faces.csv": b"photo,x\n1,2\n"}
+    assert upload.plan is not None
+    assert (upload.plan.job, upload.plan.attempt, upload.plan.pod_name) == ("faces", 1, pod.name)
+    assert upload.plan.skipped == 1
+    report = device_.report(pod)
+    assert (report.bytes_, report.sent_bytes, report.message) == (12, 12, "")
+    assert [request for request, _ in device_.cluster.requests] == ["PUT", "PATCH", "POST"]
+
+
+async def test_nothing_written_still_ends_with_a_manifest(device_: Device) -> None:
+    upload = await device_.brought_home(device_.pod())
+    assert upload.manifest is not None
+    assert upload.manifest.files == ()
+
+
+async def test_same_content_travels_once(device_: Device) -> None:
+    pod = device_.pod(a_csv="same", b_csv="same", c_csv="other")
+    upload = await device_.brought_home(pod)
+    assert upload.files() == {"a.csv": b"same", "b.csv": b"same", "c.csv": b"other"}
+    assert sorted(length for _, length in device_.cluster.patched) == [4, 5]
+    assert device_.report(pod).sent_bytes == 13
+
+
+async def test_large_files_go_in_chunks(device_: Device) -> None:
+    upload = await device_.brought_home(device_.pod(big_csv=BIG))
+    assert upload.files() == {"big.csv": BIG}
+    assert device_.cluster.patched == [(0, CHUNK_BYTES), (CHUNK_BYTES, CHUNK_BYTES), (2 * CHUNK_BYTES, 12_345)]
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 1, 100_000, CHUNK_BYTES])
+async def test_a_cut_connection_is_resumed_at_the_offset(device_: Device, keep_bytes: int) -> None:
+    device_.cluster.faults.append(Fault("PATCH", keep_bytes=keep_bytes))
+    upload = await device_.brought_home(device_.pod(big_csv=BIG))
+    assert upload.files() == {"big.csv": BIG}
+    assert device_.cluster.patched[0][0] == keep_bytes
+    assert sum(length for _, length in device_.cluster.patched) == len(BIG) - keep_bytes, "nothing was sent twice"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "POST"])
+@pytest.mark.parametrize("status", [None, 401, 409, 425, 500, 502, 503, 507])
+async def test_passing_troubles_are_outlived(device_: Device, method: str, status: int | None) -> None:
+    device_.cluster.faults += [Fault(method, status=status) for _ in range(3)]
+    upload = await device_.brought_home(device_.pod(faces_csv="photo,x\n"))
+    assert upload.files() == {"faces.csv": b"photo,x\n"}
+    assert device_.cluster.faults == []
+
+
+async def test_a_wrong_offset_goes_on_where_the_gateway_is(device_: Device) -> None:
+    pod = device_.pod(big_csv=BIG)
+    sha256 = hashlib.sha256(BIG).hexdigest()
+    moved = b'{"reason":"WrongOffset","detail":"send from 1000 on","sha256":"%s","offset":1000}' % sha256.encode()
+    device_.cluster.uploads[f"{JOB_UID}/{pod.uid}"] = upload = Upload(blobs={sha256: bytearray(BIG[:5000])})
+    del upload.blobs[sha256][1000:]
+    device_.cluster.faults.append(Fault("PATCH", status=409, body=moved))
+    assert (await device_.brought_home(pod)).files() == {"big.csv": BIG}
+    assert device_.cluster.patched[0][0] == 1000
+
+
+async def test_bytes_damaged_on_the_way_are_sent_again(device_: Device) -> None:
+    pod = device_.pod(faces_csv="photo,x\n")
+    sha256 = hashlib.sha256(b"photo,x\n").hexdigest()
+    device_.cluster.uploads[f"{JOB_UID}/{pod.uid}"] = Upload(blobs={sha256: bytearray(b"PHOTO")})
+    assert (await device_.brought_home(pod)).files() == {"faces.csv": b"photo,x\n"}
+
+
+async def test_a_gateway_that_never_gets_on_does_not_spin(device_: Device) -> None:
+    pod = device_.pod(faces_csv="photo,x\n")
+    sha256 = hashlib.sha256(b"photo,x\n").hexdigest()
+    stuck = b'{"sha256":"%s","offset":0}' % sha256.encode()
+    QuickBackoff.waits = 0
+    device_.cluster.faults += [Fault("PATCH", status=200, body=stuck) for _ in range(module.MOST_STALLS + 1)]
+    await device_.brought_home(pod)
+    assert QuickBackoff.waits == 1
+
+
+async def test_a_deleted_jobs_results_are_discarded(device_: Device) -> None:
+    pod = device_.pod(faces_csv="photo,x\n")
+    device_.cluster.faults.append(Fault("PUT", status=410))
+    async with device_.uploading():
+        await until(lambda: device_.report(pod).state is VolumeState.DISCARDED, "the results to be discarded")
+        await until(lambda: not list((device_.settings.plugin_dir / "spool").iterdir()), "the spool to be empty")
+    assert "410 Scripted: a scripted fault" in device_.report(pod).message
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "POST"])
+@pytest.mark.parametrize("status", [403, 422])
+async def test_refused_results_are_kept(device_: Device, method: str, status: int) -> None:
+    pod, next_pod = device_.pod(1, faces_csv="photo,x\n"), device_.pod(2, faces_csv="photo,y\n")
+    device_.cluster.faults.append(Fault(method, suffix=_end(method, pod), status=status))
+    async with device_.uploading():
+        await until(lambda: device_.report(next_pod).state is VolumeState.DONE, "the next volume to come home")
+        report = device_.report(pod)
+        assert report.state is VolumeState.FAILED
+        assert f"{status} Scripted: a scripted fault" in report.message
+        assert (device_.table.spool.files(pod.volume_id) / "faces.csv").exists()
+    # a restart offers them again
+    device_.table = VolumeTable(device_.settings, lambda: None)
+    device_.table.load()
+    assert (await device_.brought_home(pod)).files() == {"faces.csv": b"photo,x\n"}
+
+
+def _end(method: str, pod: Pod) -> str:
+    sha256 = hashlib.sha256(b"photo,x\n").hexdigest()
+    return {"PUT": pod.uid, "PATCH": f"{pod.uid}/blobs/{sha256}", "POST": f"{pod.uid}/complete"}[method]
+
+
+async def test_oldest_first_and_nobody_waits_for_one_that_is_early(device_: Device) -> None:
+    pods = [device_.pod(number, faces_csv=str(number)) for number in (4, 1, 3, 2)]
+    device_.cluster.faults.append(Fault("PUT", suffix=pods[1].uid, status=425))
+    async with device_.uploading():
+        await until(lambda: len(device_.cluster.completed_order) == 4, "all to come home")
+    order = device_.cluster.completed_order
+    assert [uid for uid in order if uid != pods[1].uid] == [pods[0].uid, pods[2].uid, pods[3].uid]
+
+
+async def test_a_volume_that_comes_later_is_sent_when_woken(device_: Device) -> None:
+    async with device_.uploading() as uploader:
+        await until(lambda: not uploader._wake.is_set(), "the uploader to wait")
+        pod = device_.pod(faces_csv="photo,x\n")
+        uploader.wake()
+        await until(lambda: device_.report(pod).state is VolumeState.DONE, "the volume to come home")
+
+
+async def test_an_upload_goes_on_after_a_restart_without_reading_again(device_: Device) -> None:
+    pod = device_.pod(big_csv=BIG)
+    device_.cluster.faults += [Fault("PATCH", keep_bytes=1_000_000), Fault("PUT", status=500)]
+    async with device_.uploading():
+        await until(lambda: not device_.cluster.faults, "the upload to be cut")
+    device_.table = VolumeTable(device_.settings, lambda: None)
+    device_.table.load()
+    plan = device_.table.spool.plan(pod.volume_id)
+    assert plan is not None
+    assert plan == device_.home(pod).plan
+    assert (await device_.brought_home(pod)).files() == {"big.csv": BIG}
+    assert sum(length for _, length in device_.cluster.patched) <= len(BIG) - 1_000_000
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"photo,z\n"),
+        lambda path: os.truncate(path, 3),
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b"longer than the plan says"),
+    ],
+    ids=["other content", "shorter", "gone", "longer"],
+)
+async def test_files_that_are_not_what_the_plan_says_are_judged_anew(
+    device_: Device, damage: Callable[[Path], object]
+) -> None:
+    """As after a power cut that took unsynced content, though the plan was kept."""
+    pod = device_.pod(faces_csv="photo,x\n", stays_csv="1")
+    (held,) = device_.table.waiting()
+    Uploader(device_.table, Gateway(_nowhere(device_.settings)))._make_plan(held)
+    path = device_.table.spool.files(pod.volume_id) / "faces.csv"
+    damage(path)
+    expected = {"stays.csv": b"1"} | ({"faces.csv": path.read_bytes()} if path.exists() else {})
+    assert (await device_.brought_home(pod)).files() == expected
+
+
+def _nowhere(settings: Settings) -> Connection:
+    return Connection("https://127.0.0.1:1", ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=1)
+
+
+async def test_hostile_outputs_come_home_without_the_hostile_part(device_: Device) -> None:
+    pod = Pod(device_.settings.kubelet_root, asked=outputs(max_files=10))
+    publish(device_.table, pod, good_csv="good")
+    (pod.target / "passwd.csv").symlink_to("/etc/passwd")
+    (pod.target / "shadow").symlink_to("/etc")
+    os.mkfifo(pod.target / "fifo.csv")
+    device_.table.unpublish(pod.volume_id, pod.target)
+    upload = await device_.brought_home(pod)
+    assert upload.files() == {"good.csv": b"good"}
+    assert upload.manifest is not None
+    assert {file.name: file.reason for file in upload.manifest.refused} == {
+        "passwd.csv": "Symlink",
+        "fifo.csv": "NotAFile",
+    }
+
+
+async def test_a_volume_taken_back_while_it_is_sent_is_let_go(device_: Device) -> None:
+    pod = device_.pod(big_csv=BIG)
+    device_.cluster.faults.append(Fault("PATCH", keep_bytes=1_000_000))
+    async with device_.uploading():
+        await until(lambda: not device_.cluster.faults, "the upload to be cut")
+        publish(device_.table, pod)
+        assert (pod.target / "big.csv").read_bytes() == BIG
+        await until(lambda: not device_.table.waiting(), "nothing to wait")
+        (pod.target / "more.csv").write_text("more")
+        assert device_.report(pod).state is VolumeState.LIVE
+        device_.table.unpublish(pod.volume_id, pod.target)
+    assert (await device_.brought_home(pod)).files() == {"big.csv": BIG, "more.csv": b"more"}
