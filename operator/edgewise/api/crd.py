@@ -145,7 +145,7 @@ def structural(declared: Mapping[str, Any], definitions: Mapping[str, Any], path
     _require_bounds(result, path)
     if "default" in result:
         result["default"] = _without_empties(result["default"])
-        if result["default"] in (None, "", [], {}) and "properties" not in result:
+        if result["default"] in (None, "", [], {}):
             del result["default"]
     return result
 
