@@ -6,6 +6,7 @@ Being cut off from the operator is no sickness (a restart would not help), so /h
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -36,7 +37,9 @@ async def serve(port: int, metrics: Callable[[], bytes]) -> AsyncIterator[int]:
 
     server = await asyncio.start_server(answer, host=None, port=port, limit=LONGEST_REQUEST_BYTES)
     async with server:
-        yield server.sockets[0].getsockname()[1]
+        # With port 0, IPv4 and IPv6 have one each.
+        ports = {listening.family: listening.getsockname()[1] for listening in server.sockets}
+        yield ports.get(socket.AF_INET, port) or next(iter(ports.values()))
 
 
 async def _response(head: bytes, metrics: Callable[[], bytes]) -> bytes:

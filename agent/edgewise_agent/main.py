@@ -96,10 +96,11 @@ class Agent:
         await asyncio.to_thread(self._take_up)
         telemetry = Telemetry(self._beats, self._table, self._uploader, self._node, self._registration)
         async with (
-            health.serve(self._settings.http_port, telemetry.exposition),
+            health.serve(self._settings.http_port, telemetry.exposition) as port,
             server.serve(self._settings, self._node, self._registration),
             asyncio.TaskGroup() as group,
         ):
+            _log.info("serving kubelet on %s, probes and metrics on port %d", self._settings.plugin_socket, port)
             loops = [
                 group.create_task(loop, name=name)
                 for name, loop in (

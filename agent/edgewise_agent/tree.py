@@ -7,7 +7,7 @@ and open files are bounded whatever the app made. It never judges what a file is
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -52,7 +52,7 @@ class Found:
         return os.open(self.name.rpartition("/")[2], _FILE_FLAGS, dir_fd=self.folder)
 
 
-def walk(root: Path) -> Iterator[Found]:
+def walk(root: Path) -> Generator[Found, None, None]:
     """Everything below `root` that is no folder, in no particular order.
 
     What vanishes meanwhile is left out. Raises `OSError` when `root` itself can't be opened.

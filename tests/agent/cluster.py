@@ -174,8 +174,14 @@ class Cluster:
         if missing := self._missing(upload):
             return web.Response(
                 status=409,
-                body=json.encode({"reason": "BytesMissing", "detail": "PUT the plan again", "sha256": missing[0].sha256,
-                                  "offset": missing[0].offset}),
+                body=json.encode(
+                    {
+                        "reason": "BytesMissing",
+                        "detail": "PUT the plan again",
+                        "sha256": missing[0].sha256,
+                        "offset": missing[0].offset,
+                    }
+                ),
             )
         plan = upload.plan
         upload.manifest = Manifest(

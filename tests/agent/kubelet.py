@@ -167,7 +167,7 @@ async def register(settings: Settings, *, accepted: bool = True) -> registration
             registration.RegistrationStatusResponse,
         )
         async with asyncio.timeout(10):
-            info = await get_info(registration.InfoRequest())
+            info: registration.PluginInfo = await get_info(registration.InfoRequest())
             await notify(registration.RegistrationStatus(plugin_registered=accepted, error="" if accepted else "no"))
         return info
     finally:

@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from edgewise_agent import collect as module
 from edgewise_agent.collect import Collected, collect, name_problem, presentable
+from edgewise_agent.tree import open_below
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,7 +98,7 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: p
     (tmp_path / "grows.csv").write_text("one\n")
     (tmp_path / "stays.csv").write_text("one\n")
     (tmp_path / "swapped.csv").write_text("one\n")
-    really_open = module.open_below
+    really_open = open_below
 
     def open_and_change(root: Path, name: str) -> int:
         if name == "swapped.csv":
@@ -110,7 +110,7 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: p
                 file.write("two\n")
         return descriptor
 
-    monkeypatch.setattr(module, "open_below", open_and_change)
+    monkeypatch.setattr("edgewise_agent.collect.open_below", open_and_change)
     collected = collect(tmp_path, outputs())
     assert names(collected) == ["stays.csv"]
     assert reasons(collected) == {"grows.csv": "Changed", "swapped.csv": "Unreadable"}

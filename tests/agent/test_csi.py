@@ -200,9 +200,7 @@ async def test_a_full_spool_is_no_final_error(settings: Settings) -> None:
 async def test_unpublish_outside_of_the_pods_is_refused(kubelet: Kubelet, pod: Pod, device: Path) -> None:
     (device / "precious").mkdir()
     request = csi.NodeUnpublishVolumeRequest(volume_id=pod.volume_id, target_path=str(device / "precious"))
-    error = await refusal(
-        kubelet.call("/csi.v1.Node/NodeUnpublishVolume", request, csi.NodeUnpublishVolumeResponse)
-    )
+    error = await refusal(kubelet.call("/csi.v1.Node/NodeUnpublishVolume", request, csi.NodeUnpublishVolumeResponse))
     assert error.status is Status.INVALID_ARGUMENT
     assert (device / "precious").is_dir()
 
@@ -214,7 +212,5 @@ async def test_a_hostile_pod_can_ask_but_not_pretend(kubelet: Kubelet, settings:
     (held,) = table.live()
     assert held.entry.pod_uid == pod.uid
     greedy = outputs().to_attributes() | {"maxFiles": "100001"}
-    error = await refusal(
-        kubelet.publish(Pod(settings.kubelet_root, 2), volume_context=pod.attributes() | greedy)
-    )
+    error = await refusal(kubelet.publish(Pod(settings.kubelet_root, 2), volume_context=pod.attributes() | greedy))
     assert error.status is Status.INVALID_ARGUMENT

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from edgewise_agent import metrics
 from edgewise_agent.metrics import Meter, MetricsUnreadable
 from edgewise_agent.thermal import hottest_celsius
 
@@ -47,7 +46,7 @@ def test_sample(host: Path, tmp_path: Path) -> None:
 
 def test_cpu_is_the_mean_since_the_sample_before(host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr("edgewise_agent.metrics.time.monotonic", lambda: now)
     meter = Meter(host, tmp_path)
     since_boot = 100 * (4_302_950 + 9_120) / (181_204 + 312 + 60_231 + 4_302_950 + 9_120 + 1_043)
     assert meter.sample().cpu_free_percent == pytest.approx(since_boot)

@@ -281,7 +281,7 @@ def test_finished_volumes_are_forgotten_after_an_hour(
     table.reconcile(None)
     assert states(table) == [VolumeState.DISCARDED]
     later = time.monotonic() + module.REMEMBER_SECONDS + 1
-    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    monkeypatch.setattr("edgewise_agent.volumes.table.time.monotonic", lambda: later)
     table.reconcile(None)
     assert table.reports() == ()
     assert list((settings.plugin_dir / "journal").iterdir()) == []

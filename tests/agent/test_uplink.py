@@ -1,7 +1,6 @@
 """Requests to operator and gateway: token, CA, time-outs, and what each answer means."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -50,7 +49,7 @@ async def connection(reachable: Settings) -> AsyncIterator[Connection]:
 def replaced(path: Path, content: bytes) -> None:
     """Replace a file as kubelet does in a projected volume: another file under the same name."""
     (path.parent / "new").write_bytes(content)
-    os.replace(path.parent / "new", path)
+    (path.parent / "new").replace(path)
 
 
 async def test_a_beat_and_its_answer(connection: Connection, cluster: Cluster) -> None:
@@ -88,9 +87,7 @@ async def test_a_new_ca_is_trusted_without_restart(device: Path, settings: Setti
     first, second = Cluster(), Cluster()
     async with first.serve(authority.server_context(device / "one")):
         port = int(first.url.rpartition(":")[2])
-        connection = Connection(
-            first.url, ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=5
-        )
+        connection = Connection(first.url, ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=5)
         uplink = HttpUplink(connection)
         await asyncio.to_thread(uplink.send, beat())
     async with second.serve(other.server_context(device / "two"), port):
@@ -110,9 +107,7 @@ async def test_a_new_ca_is_trusted_without_restart(device: Path, settings: Setti
 async def test_nobody_there_and_nobody_answering(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for url, seconds in (("https://127.0.0.1:1", 5.0), (f"https://127.0.0.1:{silent.getsockname()[1]}", 0.2)):
-            connection = Connection(
-                url, ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=seconds
-            )
+            connection = Connection(url, ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=seconds)
             async with asyncio.timeout(20):
                 with pytest.raises(Unreachable, match=f"POST {url}/v1/beats failed"):
                     await asyncio.to_thread(HttpUplink(connection).send, beat())

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from tests.agent.kubelet import JOB_UID, Pod, outputs
 from tests.agent.test_table import publish
 from tests.agent.waiting import until
 
-BIG = random.Random(7).randbytes(2 * CHUNK_BYTES + 12_345)
+BIG = os.urandom(2 * CHUNK_BYTES + 12_345)
 
 
 @dataclass
