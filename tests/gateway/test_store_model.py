@@ -28,7 +28,7 @@ NAMES = ("faces.csv", "deep/faces.csv", "raw.bin")
 
 pods = st.sampled_from((POD_UID, OTHER_POD_UID))
 contents = st.sampled_from(CONTENTS)
-files = st.dictionaries(st.sampled_from(NAMES), contents, max_size=3)
+files = st.dictionaries(st.sampled_from(NAMES), contents, max_size=2)
 
 
 @dataclass
@@ -100,13 +100,16 @@ class StoreModel(RuleBasedStateMachine):
         planned = plan is not None and sha256(content) in {file.sha256 for file in plan.files}
         return planned and self.offset(pod, content) < len(content)
 
-    @rule(pod=pods, content=contents, share=st.floats(0, 1), right=st.sampled_from((True, True, True, False)))
-    def send(self, pod: str, content: bytes, share: float, right: bool) -> None:
-        if not self.to_send(pod, content):
-            return
+    def sendable(self) -> list[tuple[str, bytes]]:
+        return [(pod, content) for pod in self.attempts for content in CONTENTS if self.to_send(pod, content)]
+
+    @precondition(lambda self: self.sendable())
+    @rule(data=st.data(), whole=st.booleans(), right=st.sampled_from((True, True, False)))
+    def send(self, data: st.DataObject, whole: bool, right: bool) -> None:
+        pod, content = data.draw(st.sampled_from(self.sendable()))
         name = sha256(content)
         offset = self.offset(pod, content)
-        part = content[offset : offset + 1 + int(share * (len(content) - offset - 1))]
+        part = content[offset:] if whole else content[offset : offset + 5]
         part = part if right else bytes(byte ^ 1 for byte in part)
         with self.store.append(JOB_UID, pod, name) as writer:
             assert writer.committed == offset
@@ -114,11 +117,12 @@ class StoreModel(RuleBasedStateMachine):
             assert writer.commit() == offset + len(part)
         self.attempts[pod].held[name] = self.attempts[pod].held.get(name, b"") + part
 
-    @rule(pod=pods, content=contents)
-    def send_without_commit(self, pod: str, content: bytes) -> None:
-        if self.to_send(pod, content):
-            with self.store.append(JOB_UID, pod, sha256(content)) as writer:
-                writer.write(content[writer.committed :])
+    @precondition(lambda self: self.sendable())
+    @rule(data=st.data())
+    def send_without_commit(self, data: st.DataObject) -> None:
+        pod, content = data.draw(st.sampled_from(self.sendable()))
+        with self.store.append(JOB_UID, pod, sha256(content)) as writer:
+            writer.write(content[writer.committed :])
 
     @rule(pod=pods, content=contents, garbage=st.binary(max_size=20))
     def crash(self, pod: str, content: bytes, garbage: bytes) -> None:
@@ -209,7 +213,7 @@ class StoreModel(RuleBasedStateMachine):
         for pod, attempt in self.attempts.items():
             assert self.store.manifest(JOB_UID, pod) == attempt.manifest
             for content in CONTENTS:
-                if self.to_send(pod, content):
+                if attempt.plan and sha256(content) in {file.sha256 for file in attempt.plan.files}:
                     assert self.store.offset(JOB_UID, pod, sha256(content)) == self.offset(pod, content)
         published = self.attempts[self.published].manifest if self.published else None
         assert self.store.published(JOB_UID) == published
@@ -224,4 +228,4 @@ class StoreModel(RuleBasedStateMachine):
 
 
 TestStore = StoreModel.TestCase
-TestStore.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestStore.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

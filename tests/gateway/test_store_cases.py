@@ -1,0 +1,96 @@
+"""Cases of the store that random walks rarely reach: shared content, namesakes, damaged records, ended verifications."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from edgewise.gateway.records import BytesMissing, JobIdentity, StoreBusy, StoreDamaged
+from edgewise.gateway.store import Store
+from edgewise_agent.wire import Manifest
+
+from tests.gateway.surroundings import JOB_UID, OTHER_JOB_UID, OTHER_POD_UID, POD_UID, plan_of, sha256
+
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = JobIdentity(uid=JOB_UID, namespace="demo", name="faces", created_at=CREATED)
+FACES = b"photo\n1\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path)
+    store.open()
+    yield store
+    store.close()
+
+
+def bring_home(store: Store, job: JobIdentity, pod_uid: str, files: dict[str, bytes]) -> Manifest:
+    contents = {sha256(content): content for content in files.values()}
+    for blob in store.accept(job, pod_uid, "edge-1", plan_of(files)).missing:
+        with store.append(job.uid, pod_uid, blob.sha256) as writer:
+            writer.write(contents[blob.sha256][blob.offset :])
+            writer.commit()
+    return store.complete(job.uid, pod_uid, CREATED, threading.Event())
+
+
+def test_removing_an_attempt_leaves_what_another_one_counts_on(store: Store) -> None:
+    bring_home(store, JOB, POD_UID, {"faces.csv": FACES, "own.csv": b"x\n"})
+    assert store.accept(JOB, OTHER_POD_UID, "edge-2", plan_of({"faces.csv": FACES})).missing == ()
+    store.remove(JOB_UID, POD_UID)
+    manifest = store.complete(JOB_UID, OTHER_POD_UID, CREATED, threading.Event())
+    assert [file.sha256 for file in manifest.files] == [sha256(FACES)]
+    with pytest.raises(FileNotFoundError):
+        store.open_blob(JOB_UID, sha256(b"x\n"))
+
+
+def test_a_name_belongs_to_the_job_created_last(store: Store) -> None:
+    later = JobIdentity(uid=OTHER_JOB_UID, namespace="demo", name="faces", created_at=CREATED + timedelta(days=1))
+    bring_home(store, later, OTHER_POD_UID, {"faces.csv": FACES})
+    bring_home(store, JOB, POD_UID, {"faces.csv": FACES})
+    assert store.newest("demo", "faces") == OTHER_JOB_UID
+    store.remove(JOB_UID, POD_UID)
+    assert store.newest("demo", "faces") == OTHER_JOB_UID
+    assert store.job(JOB_UID) is None
+
+
+def test_content_that_rotted_is_asked_for_again(store: Store, tmp_path: Path) -> None:
+    bring_home(store, JOB, POD_UID, {"faces.csv": FACES})
+    (blob,) = tmp_path.glob("jobs/*/blobs/*")
+    blob.write_bytes(FACES.upper())
+    again = store.accept(JOB, OTHER_POD_UID, "edge-1", plan_of({"faces.csv": FACES}))
+    assert again.missing == ()
+    with pytest.raises(BytesMissing, match="1 blobs are incomplete"):
+        store.complete(JOB_UID, OTHER_POD_UID, CREATED, threading.Event())
+    bring_home(store, JOB, OTHER_POD_UID, {"faces.csv": FACES})
+    assert blob.read_bytes() == FACES
+
+
+def test_a_damaged_record_is_named(store: Store, tmp_path: Path) -> None:
+    bring_home(store, JOB, POD_UID, {"faces.csv": FACES})
+    (manifest,) = tmp_path.glob("jobs/*/attempts/*")
+    manifest.write_bytes(b"{")
+    with pytest.raises(StoreDamaged, match=str(manifest)):
+        store.manifest(JOB_UID, POD_UID)
+
+
+def test_a_verification_that_is_ended_loses_nothing(store: Store) -> None:
+    store.accept(JOB, POD_UID, "edge-1", plan_of({"faces.csv": FACES}))
+    with store.append(JOB_UID, POD_UID, sha256(FACES)) as writer:
+        writer.write(FACES)
+        writer.commit()
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(InterruptedError):
+        store.complete(JOB_UID, POD_UID, CREATED, stop)
+    assert store.offset(JOB_UID, POD_UID, sha256(FACES)) == len(FACES)
+    assert store.complete(JOB_UID, POD_UID, CREATED, threading.Event()).files[0].rows == 1
+
+
+def test_one_gateway_at_a_time(store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path)
+    with pytest.raises(StoreBusy, match="in use by another gateway"):
+        other.open()
+    store.close()
+    other.open()
+    other.close()
