@@ -1,4 +1,4 @@
-"""Cases of the store that random walks rarely reach: shared content, namesakes, damaged records, ended verifications."""
+"""Cases of the store that random walks rarely reach: shared content, namesakes, damaged records, stops."""
 
 import threading
 from collections.abc import Iterator
