@@ -295,7 +295,7 @@ def _judged(draft: Draft, results: Results) -> End:
             "EdgeApp, or set its spec.outputs.minFiles to 0"
         )
         return End("Failed", Phase.FAILED, "NoOutputs", message)
-    size = f"{results.file_count} files, {results.bytes_} bytes"
+    size = f"{results.file_count} file{'s' * (results.file_count != 1)}, {results.bytes_} bytes"
     if results.state is ResultsState.PARTIAL:
         return End(
             "Complete", Phase.SUCCEEDED, "PartialResults", f"{size} are home; {results.refused_count} were refused"

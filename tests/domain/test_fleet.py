@@ -1,0 +1,103 @@
+"""What EdgeNodes and EdgeApps say of themselves, and how rarely it is written."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from edgewise.api import EdgeAppStatus, EdgeNodeStatus
+from edgewise.domain.actions import CreateNode, PatchStatus, Plan
+from edgewise.domain.verdicts import verdict
+from edgewise.domain.views import BeatView, NodeView, PodPhase
+from edgewise_agent import wire
+
+from tests.domain.builders import NOW, app, beat, device, job, kube, manifest, planned, pod, seconds
+from tests.domain.test_lifecycle import after
+
+
+def written(plan: Plan) -> EdgeNodeStatus | None:
+    patches = [one for one in plan.actions if isinstance(one, PatchStatus) and one.plural == "edgenodes"]
+    return EdgeNodeStatus.model_validate(patches[0].new) if patches else None
+
+
+def settled(node: NodeView) -> NodeView:
+    status = written(planned(nodes=(node,)))
+    assert status is not None
+    return replace(node, status=status)
+
+
+def at(later: timedelta, node: NodeView, newer: BeatView) -> EdgeNodeStatus | None:
+    return written(planned(NOW + later, nodes=(replace(node, beat=newer),)))
+
+
+def test_a_device_that_reports_gets_an_edge_node() -> None:
+    plan = planned(nodes=(), beats_without_node=("edge-9",))
+    assert [one for one in plan.actions if isinstance(one, CreateNode)] == [CreateNode("edge-9")]
+
+
+def test_the_first_status_says_everything() -> None:
+    status = settled(device()).status
+    assert status.score == 31.761
+    assert [(one.status, one.reason) for one in status.conditions if one.type == "Ready"] == [("True", "Fresh")]
+    assert status.metrics is not None
+    assert status.metrics.celsius == 45
+    assert status.architecture == "amd64"
+
+
+def test_beats_alone_are_not_written() -> None:
+    node = settled(device())
+    assert at(seconds(5), node, beat(cpu=60, now=NOW + seconds(5))) is None, "within a minute"
+    assert at(seconds(65), node, beat(cpu=92, now=NOW + seconds(65))) is None, "moved by less than a tenth"
+    moved = at(seconds(65), node, beat(cpu=60, now=NOW + seconds(65)))
+    assert moved is not None
+    assert moved.score is not None
+    assert moved.score < 31
+
+
+def test_readiness_is_written_at_once() -> None:
+    node = settled(device())
+    hot = at(seconds(1), node, beat(celsius=91))
+    assert hot is not None
+    assert [(one.status, one.reason) for one in hot.conditions if one.type == "Ready"] == [("False", "TooHot")]
+    stale = at(seconds(16), node, beat(age=16, now=NOW + seconds(16)))
+    assert stale is not None
+    dead = written(planned(NOW + seconds(60), nodes=(replace(node, kube=kube(ready=None), beat=beat(age=60)),)))
+    assert dead is not None
+    assert "powered" in next(one.message for one in dead.conditions if one.type == "Ready")
+
+
+def test_a_first_benchmark_is_news() -> None:
+    node = settled(device(beat=beat(events=None)))
+    told = at(seconds(3), node, beat(events=9000))
+    assert told is not None
+    assert told.benchmark is not None
+    assert told.benchmark.events_per_second == 9000
+
+
+def test_what_is_not_supported_is_said() -> None:
+    status = settled(device(spec={"data": [{"name": "photos", "path": "/srv/photos"}]})).status
+    stalled = next(one for one in status.conditions if one.type == "Stalled")
+    assert (stalled.status, stalled.reason) == ("True", "NotSupported")
+
+
+def test_an_app_is_ready_or_says_why_not() -> None:
+    plan = planned(apps=(app(), app("odd", source={"bundle": {"digest": "sha256:" + "a" * 64}, "path": "/app"})))
+    patches = {one.key.name: one for one in plan.actions if isinstance(one, PatchStatus) and one.plural == "edgeapps"}
+    ready = {
+        name: next(one for one in EdgeAppStatus.model_validate(patch.new).conditions if one.type == "Ready")
+        for name, patch in patches.items()
+    }
+    assert ready["faces"].status == "True"
+    assert (ready["odd"].status, ready["odd"].reason) == ("False", "NotSupported")
+    assert "configMap" in ready["odd"].message
+
+
+def test_verdicts_follow_what_is_written() -> None:
+    done = pod(PodPhase.SUCCEEDED)
+    mine, other = manifest(done), manifest(pod(PodPhase.SUCCEEDED, attempt=2))
+    assert verdict(mine, None) is wire.Verdict.GONE
+    assert verdict(mine, job(uid="99999999-0000-4000-8000-000000000001")) is wire.Verdict.GONE
+    assert verdict(mine, job()) is wire.Verdict.PENDING
+    published = after(planned(jobs=(job(),), pods=(done,), manifests=(mine,)), job())
+    assert verdict(mine, published) is wire.Verdict.PUBLISHED
+    assert verdict(other, published) is wire.Verdict.SUPERSEDED
+    cancelled = after(planned(jobs=(job(spec={"cancel": True}),)), job())
+    assert verdict(mine, cancelled) is wire.Verdict.SUPERSEDED
