@@ -1,0 +1,20 @@
+"""helm and a real API server for the tests of the chart."""
+
+from pathlib import Path
+
+import pytest
+from edgewise.api.generate import find_helm
+
+from tests.api.conftest import ROOT, cluster, kubeconfig
+from tests.chart.rendering import Helm
+
+__all__ = ["cluster", "helm", "kubeconfig"]
+
+
+@pytest.fixture(scope="session")
+def helm() -> Helm:
+    """helm, at work on the chart of this checkout."""
+    path = find_helm(ROOT)
+    if path is None:
+        pytest.fail("helm is neither in .testbed/bin nor on PATH: run `make up` or install helm 3", pytrace=False)
+    return Helm(Path(path), ROOT / "charts/edgewise")
