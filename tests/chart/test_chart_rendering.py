@@ -116,16 +116,19 @@ def test_tokens_are_for_edgewise_alone_and_outlive_a_wrong_clock(helm: Helm) -> 
         assert source["serviceAccountToken"] == {"audience": "edgewise", "expirationSeconds": 86400, "path": "token"}
 
 
+def settings_in(environment: dict[str, str]) -> set[str]:
+    """The names of the settings that an environment gives."""
+    return {name.removeprefix("EDGEWISE_").lower() for name in environment}
+
+
 def test_the_operator_understands_its_settings(helm: Helm) -> None:
-    pods = pod_templates(helm.template("beatSeconds=2.5", "placement.defaultSlots=7"))
+    pods = pod_templates(helm.template("beatSeconds=2", "placement.defaultSlots=7"))
     for workload in ("edgewise-operator", "edgewise-drain"):
         given = environment(pods[workload])
-        assert {name.removeprefix("EDGEWISE_").lower() for name in given} <= set(
-            operator_settings.Settings.model_fields
-        )
+        assert settings_in(given) <= set(operator_settings.Settings.model_fields)
         operator_settings.from_environment(given)
     settings = operator_settings.from_environment(environment(pods["edgewise-operator"]))
-    assert (settings.beat_seconds, settings.default_slots, settings.tls_mode) == (2.5, 7, "Generated")
+    assert (settings.beat_seconds, settings.default_slots, settings.tls_mode) == (2, 7, "Generated")
     assert settings.edge_label == "edgewise.dev/edge=true"
     assert settings.results_url == "https://edgewise-gateway.edgewise-system.svc"
     ports = {port["containerPort"] for port in pods["edgewise-operator"]["spec"]["containers"][0]["ports"]}
@@ -135,9 +138,7 @@ def test_the_operator_understands_its_settings(helm: Helm) -> None:
 def test_the_gateway_understands_its_settings(helm: Helm) -> None:
     template = pod_templates(helm.template("logLevel=debug"))["edgewise-gateway"]
     given = environment(template)
-    assert {name.removeprefix("EDGEWISE_").lower() for name in given} <= {
-        field.name for field in fields(GatewaySettings)
-    }
+    assert settings_in(given) <= {field.name for field in fields(GatewaySettings)}
     settings = GatewaySettings.from_environment(given)
     assert settings.log_level == "DEBUG"
     assert settings.operator_url == "https://edgewise-beats.edgewise-system.svc"
@@ -153,7 +154,7 @@ def test_the_agent_understands_its_settings(helm: Helm) -> None:
         "edgewise-agent"
     ]
     given = environment(template)
-    assert {name.removeprefix("EDGEWISE_").lower() for name in given} <= {field.name for field in fields(AgentSettings)}
+    assert settings_in(given) <= {field.name for field in fields(AgentSettings)}
     settings = AgentSettings.from_environment({**given, "EDGEWISE_NODE_NAME": "edge-1"})
     assert settings.spool_limit_bytes == 3_000_000_000
     assert settings.gateway_url == "https://edgewise-gateway.edgewise-system.svc"
