@@ -90,6 +90,10 @@ class Cgroups(ABC):
         """CPU time used by `group` and all groups below."""
 
     @abstractmethod
+    def tasks(self, group: str) -> int:
+        """How many threads are in `group` and all groups below."""
+
+    @abstractmethod
     def memory(self, group: str) -> Memory:
         """Memory of `group` and all groups below."""
 
@@ -180,6 +184,9 @@ class CgroupsV1(Cgroups):
             int((folder / "cpuacct.usage_user").read_text()), int((folder / "cpuacct.usage_sys").read_text())
         )
 
+    def tasks(self, group: str) -> int:
+        return int((self._controllers["pids"] / group / "pids.current").read_text())
+
     def memory(self, group: str) -> Memory:
         folder = self._controllers["memory"] / group
         stat = _fields(folder / "memory.stat")
@@ -240,6 +247,9 @@ class CgroupsV2(Cgroups):
     def cpu_time(self, group: str) -> CpuTime:
         stat = _fields(self._root / group / "cpu.stat")
         return CpuTime(stat["user_usec"] * 1000, stat["system_usec"] * 1000)
+
+    def tasks(self, group: str) -> int:
+        return int((self._root / group / "pids.current").read_text())
 
     def memory(self, group: str) -> Memory:
         folder = self._root / group

@@ -18,6 +18,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     log: Path | None = None,
+    seconds: float | None = None,
 ) -> str:
     """Standard output of `command`.
 
@@ -25,7 +26,7 @@ def run(
     go to that file instead and the returned text is empty.
 
     Raises:
-        FleetError: the program is missing or exits with anything but 0.
+        FleetError: the program is missing, exits with anything but 0, or runs for more than `seconds`.
     """
     words = [str(word) for word in command]
     with log.open("ab") if log else open(os.devnull, "ab") as sink:  # noqa: PTH123 - both branches open the same way
@@ -39,7 +40,10 @@ def run(
                 env={**os.environ, **(environment or {})},
                 cwd=cwd,
                 check=False,
+                timeout=seconds,
             )
+        except subprocess.TimeoutExpired as error:
+            raise FleetError(f"`{' '.join(words[:4])}` did not end within {seconds:g} s") from error
         except FileNotFoundError as error:
             raise FleetError(f"{words[0]} is not installed") from error
     if done.returncode != 0:

@@ -187,13 +187,14 @@ class Fleet:
 
     # Looking in
 
-    def kubectl(self, *arguments: str) -> str:
-        """Standard output of `kubectl ARGUMENTS` against this fleet.
+    def kubectl(self, *arguments: str, stdin: str | None = None, seconds: float = 120) -> str:
+        """Standard output of `kubectl ARGUMENTS` against this fleet; `stdin` is what it reads.
 
         Raises:
-            FleetError: kubectl exits with anything but 0.
+            FleetError: kubectl exits with anything but 0, or not within `seconds`.
         """
-        return run(paths.BIN / "kubectl", *arguments, environment={"KUBECONFIG": str(paths.KUBECONFIG)})
+        environment = {"KUBECONFIG": str(paths.KUBECONFIG)}
+        return run(paths.BIN / "kubectl", *arguments, stdin=stdin, environment=environment, seconds=seconds)
 
     def logs(self, name: str) -> list[Path]:
         """The log files of a device, or of a component such as kube-apiserver."""

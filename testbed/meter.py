@@ -48,7 +48,7 @@ class Gauge:
         files = {
             "stat": hostroot.stat(self._cpu, self._booted),
             "meminfo": hostroot.meminfo(self._groups.memory(self._group), host_bytes),
-            "loadavg": hostroot.loadavg(self._busy, len(self._groups.processes(self._group))),
+            "loadavg": hostroot.loadavg(self._busy, self._groups.tasks(self._group)),
             "uptime": hostroot.uptime(self._cpu),
         }
         for name, text in files.items():

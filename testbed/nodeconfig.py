@@ -152,6 +152,7 @@ def _kubelet(device: DeviceSettings, host: Host) -> dict[str, Any]:
         "cpuCFSQuota": not host.cgroup_v1,
         "systemReserved": reserved,
         "maxPods": MAX_PODS,
+        "evictionPressureTransitionPeriod": "10s",
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": "cluster.local",
         "resolvConf": f"{_FOLDER}/resolv.conf",
