@@ -24,7 +24,6 @@ test: lint ## All tests: lint, types, layers, generated files, units, API server
 .PHONY: up
 up: venv ## Start the fleet, build and load the images, install Edgewise by Helm.
 	$(FLEET) up
-	$(FLEET) images
 	$(BIN)/python -m testbed.install
 
 .PHONY: down
