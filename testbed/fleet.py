@@ -3,6 +3,7 @@
 A verb that finds things as they should be changes nothing and says so.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from testbed.status import DeviceStatus
 from testbed.waiting import wait_until
 
 READY_SECONDS = 90
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
 class Fleet:
@@ -75,24 +77,27 @@ class Fleet:
 
     def add(self, name: str, *, quota_percent: float = 100, memory_bytes: int, disk_bytes: int) -> str:
         """Adds an edge device and waits until it is Ready with all images."""
+        if not _NAME.fullmatch(name):
+            raise FleetError(f"{name!r} is no device name: lower-case letters, digits and hyphens, at most 40")
         with ownership.exclusive():
             require_running()
             settings = self._settings()
-            if name in settings.devices:
+            if name not in settings.devices:
+                hub = next(iter(settings.devices.values()))
+                device = DeviceSettings(
+                    name,
+                    settings.free_index(),
+                    quota_percent=quota_percent,
+                    memory_bytes=memory_bytes,
+                    disk_bytes=disk_bytes,
+                    lease_seconds=hub.lease_seconds,
+                    status_seconds=hub.status_seconds,
+                )
+                settings.with_device(device).save(paths.SETTINGS)
+            added = self.device(name)
+            if added.on:
                 return f"{name} is in the fleet already"
-            any_device = next(iter(settings.devices.values()))
-            device = DeviceSettings(
-                name,
-                settings.free_index(),
-                quota_percent=quota_percent,
-                memory_bytes=memory_bytes,
-                disk_bytes=disk_bytes,
-                lease_seconds=any_device.lease_seconds,
-                status_seconds=any_device.status_seconds,
-            )
-            settings.with_device(device).save(paths.SETTINGS)
-            added = Device(device, self._groups)
-            self._lifecycle.boot(self._lifecycle.plane(), list(self.devices().values()))
+            self._lifecycle.boot(self._lifecycle.plane(), [*self.devices().values()])
             self._lifecycle.load([added])
             return f"{name} is added and Ready"
 

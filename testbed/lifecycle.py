@@ -10,6 +10,7 @@ from testbed import (
     binaries,
     cgroups,
     controlplane,
+    disks,
     images,
     machine,
     meter,
@@ -39,29 +40,28 @@ class Lifecycle:
 
     def build(self) -> Path:
         """Installs missing packages and builds missing programs; the folder of the programs."""
-        machine.require()
         if absent := packages.missing():
             with step(f"install {len(absent)} Debian packages"):
                 packages.install(absent, paths.LOGS / "packages.log")
         return binaries.build()
 
     def start_control_plane(self) -> ControlPlane:
-        """Starts what of the control plane does not run, after sweeping what a crashed one left."""
+        """Starts what of the control plane does not run.
+
+        A fleet that `up` left half-way in this life of the machine is taken up
+        where it is; what an earlier life left behind is swept away first.
+        """
         ownership.require()
-        if not self.control_plane_runs:
-            programs = self.build()
+        if ownership.owner() != paths.CHECKOUT:
+            machine.require()
             self.sweep()
-            ownership.claim()
-            binaries.link_programs(programs)
+        programs = self.build()
+        ownership.claim()
+        binaries.link_programs(programs)
         network.create_bridge()
         plane = self.plane()
         plane.start()
         return plane
-
-    @property
-    def control_plane_runs(self) -> bool:
-        """Whether all of the control plane runs."""
-        return all(recorded_processes.running(name) for name in controlplane.COMPONENTS)
 
     def plane(self) -> ControlPlane:
         """The control plane, running or not."""
@@ -127,6 +127,8 @@ class Lifecycle:
             for name in (meter.PROCESS, storage.PROCESS, *reversed(controlplane.COMPONENTS)):
                 if process_left := recorded_processes.find(name):
                     process_left.end(5)
+            for image in paths.DISKS.glob("*"):
+                disks.detach(image)
             network.remove()
             if self._groups.exists(cgroups.TOP):
                 self._groups.remove(cgroups.TOP)

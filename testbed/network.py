@@ -38,7 +38,7 @@ def create_bridge() -> None:
 def connect(device: DeviceSettings) -> None:
     """Makes the namespace and the cable of `device`, and the host's route to its pods."""
     held = namespace(device.name)
-    if not held.exists():
+    if not _is_namespace(held):
         held.parent.mkdir(parents=True, exist_ok=True)
         held.touch()
         run("unshare", f"--net={held}", "true")
@@ -81,7 +81,7 @@ def remove() -> None:
         if link == BRIDGE or DeviceSettings.is_cable(link):
             run("ip", "link", "delete", link)
     for held in paths.NETWORKS.glob("*"):
-        if held.is_mount() or _is_namespace(held):
+        if _is_namespace(held):
             run("umount", held)
         held.unlink()
 
