@@ -1,4 +1,4 @@
-"""`make demo`: the main job on real input. Applies the surveillance example, shows it move, checks and prints its CSV."""
+"""`make demo`: the main job on real input. Applies the surveillance example, shows it move, prints its checked CSV."""
 
 import hashlib
 import json

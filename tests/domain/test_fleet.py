@@ -101,3 +101,11 @@ def test_verdicts_follow_what_is_written() -> None:
     assert verdict(other, published) is wire.Verdict.SUPERSEDED
     cancelled = after(planned(jobs=(job(spec={"cancel": True}),)), job())
     assert verdict(mine, cancelled) is wire.Verdict.SUPERSEDED
+
+
+def test_a_new_leader_writes_nothing_before_it_could_have_heard() -> None:
+    node = settled(device())
+    assert written(planned(nodes=(replace(node, beat=None, leading_for=seconds(14)),))) is None
+    silent = written(planned(nodes=(replace(node, beat=None, leading_for=seconds(15)),)))
+    assert silent is not None
+    assert next(one.reason for one in silent.conditions if one.type == "Ready") == "Stale"

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -83,8 +84,12 @@ async def run(settings: Settings) -> None:
     client = await KubeClient.connect(settings.kubeconfig)
     health = Health()
     runner = await serve(health.application(), settings.http_port, None)
+    work = asyncio.create_task(lead_when_elected(client, settings, lambda: lead(client, settings, health)))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)  # until kopf sets its own
     try:
-        await lead_when_elected(client, settings, lambda: lead(client, settings, health))
+        await work
+    except asyncio.CancelledError:
+        logger.info("asked to stop before leading")
     finally:
         await runner.cleanup()
         await client.close()

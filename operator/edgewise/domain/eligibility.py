@@ -46,17 +46,17 @@ def dead(node: NodeView, installation: Installation) -> Why | None:
     """Neither the agent nor the kubelet has reported."""
     if liveness(node, installation.beat_interval) is not Liveness.DEAD:
         return None
-    silent = _seconds(node, installation)
+    silent = _seconds(node)
     return "Dead", f"no beat for {silent}, and Kubernetes has lost its kubelet: is it powered and connected?"
 
 
 def stale(node: NodeView, installation: Installation) -> Why | None:
     """The agent's figures are too old to decide by."""
-    if liveness(node, installation.beat_interval) is not Liveness.STALE:
+    if liveness(node, installation.beat_interval) not in (Liveness.STALE, Liveness.UNKNOWN):
         return None
     if node.beat is None:
         return "Stale", "its agent has not reported yet"
-    return "Stale", f"no beat for {_seconds(node, installation)}: the figures are too old to decide by"
+    return "Stale", f"no beat for {_seconds(node)}: the figures are too old to decide by"
 
 
 def not_ready(node: NodeView, installation: Installation) -> Why | None:
@@ -225,5 +225,5 @@ def _shown(label: str | None) -> str:
     return "not set" if label is None else label
 
 
-def _seconds(node: NodeView, installation: Installation) -> str:
-    return f"{silence(node, installation.beat_interval).total_seconds():.0f} s"
+def _seconds(node: NodeView) -> str:
+    return f"{silence(node).total_seconds():.0f} s"

@@ -14,6 +14,7 @@ from edgewise.domain.actions import Action, CreateNode, PatchStatus
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import unready
+from edgewise.domain.liveness import Liveness, liveness
 from edgewise.domain.policies import Ranking, device_score
 from edgewise.domain.views import AppView, Key, NodeView, Snapshot
 
@@ -40,6 +41,8 @@ def wake_ups(snapshot: Snapshot, now: datetime) -> Iterable[datetime]:
 
 def node_status(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime) -> EdgeNodeStatus:
     """The device's status: a new one where something meaningful changed, else the old one as it is."""
+    if liveness(node, snapshot.installation.beat_interval) is Liveness.UNKNOWN:
+        return node.status
     why = unready(node, snapshot.installation)
     missing = unsupported.in_node(node.spec)
     reason, message = why or ("Fresh", "it reports and can take work")

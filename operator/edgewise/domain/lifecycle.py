@@ -106,7 +106,7 @@ def _on_its_device(draft: Draft, pod: PodView, found: Finding) -> Finding:
         patience = draft.job.spec.disconnect.replace_after_seconds
         if patience is None:
             return found
-        silent = silence(node, draft.installation.beat_interval)
+        silent = silence(node)
         if silent >= timedelta(seconds=patience):
             return Finding(Outcome.LOST, "NodeLost", f"{pod.node} has been silent for {silent.total_seconds():.0f} s")
         draft.wake_in(timedelta(seconds=patience) - silent)

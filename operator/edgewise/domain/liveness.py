@@ -17,24 +17,26 @@ class Liveness(Enum):
     """What is known of a device's life."""
 
     FRESH = "Fresh"
+    UNKNOWN = "Unknown"
+    """no beat, but this operator has not led for long enough to miss one"""
     STALE = "Stale"
     """no beat for 1.5 intervals"""
     DEAD = "Dead"
     """no beat for 2 intervals, and Kubernetes has lost the kubelet too"""
 
 
-def silence(node: NodeView, interval: timedelta) -> timedelta:
-    """How long no beat has come, as far as this operator can know. `interval` stands in where no beat has told one."""
-    return node.beat.age if node.beat else max(node.leading_for, interval * STALE_INTERVALS)
+def silence(node: NodeView) -> timedelta:
+    """How long no beat has come, as far as this operator can know."""
+    return node.beat.age if node.beat else node.leading_for
 
 
 def liveness(node: NodeView, interval: timedelta) -> Liveness:
     """The device's liveness. `interval` is the installation's, for a device that has not reported yet."""
     expected = node.beat.interval if node.beat else interval
-    silent = silence(node, interval)
+    silent = silence(node)
     kubelet_lost = node.kube is None or node.kube.ready is None
     if silent >= expected * DEAD_INTERVALS and kubelet_lost:
         return Liveness.DEAD
-    if node.beat is None or silent >= expected * STALE_INTERVALS:
+    if silent >= expected * STALE_INTERVALS:
         return Liveness.STALE
-    return Liveness.FRESH
+    return Liveness.FRESH if node.beat else Liveness.UNKNOWN
