@@ -40,6 +40,11 @@ class Answered:
     at: float
 
     @property
+    def age(self) -> float:
+        """Seconds since it came."""
+        return time.monotonic() - self.at
+
+    @property
     def live_pods(self) -> LivePods | None:
         """The pods that live on the device, or None when the operator did not know."""
         uids = self.answer.live_pods

@@ -94,10 +94,13 @@ class Benchmarker:
         due_at = time.monotonic() + self._first_wait()
         while True:
             await asyncio.sleep(max(due_at - time.monotonic(), LOOK_AGAIN_SECONDS))
-            if self._reason_to_wait() is not None:
+            if await asyncio.to_thread(self._reason_to_wait) is not None:
                 continue
             try:
                 figure = await self.measure(command(self._settings.benchmark_seconds))
+                if (await asyncio.to_thread(self._idleness)).live_volumes:
+                    _log.info("a job came during the benchmark: its figure does not count")
+                    continue
                 await asyncio.to_thread(self._keep, figure)
             except (BenchmarkFailed, OSError) as error:
                 _log.warning("benchmark failed, next try in %.0f s: %s", FAILED_AGAIN_SECONDS, error)

@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,11 +33,12 @@ class Collected:
     skipped: int
 
 
-def collect(root: Path, asked: OutputVolume) -> Collected:
+def collect(root: Path, asked: OutputVolume, check: Callable[[], None] = lambda: None) -> Collected:
     """Judge and hash every file below `root`, forcing each to disk first, so that the plan survives a power cut.
 
     Of more than `max_files` the first by name are kept, of more than `size_limit_bytes` those that still fit.
-    A file that changes while it is read is refused. Raises `OSError` when `root` can't be read.
+    A file that changes while it is read is refused. `check` is called for each block read, and may end the work by
+    raising. Raises `OSError` when `root` can't be read.
     """
     refusals = _Refusals()
     sizes, skipped = _judge(root, asked, refusals)
@@ -46,7 +48,7 @@ def collect(root: Path, asked: OutputVolume) -> Collected:
         if sizes[name] > room:
             refusals.add(name, "TooLarge", f"{sizes[name]} bytes, {room} of the {asked.size_limit_bytes} allowed left")
             continue
-        digest = _digest(root, name, sizes[name], refusals)
+        digest = _digest(root, name, sizes[name], refusals, check)
         if digest is not None:
             files.append(PlannedFile(name=name, bytes_=sizes[name], sha256=digest))
             room -= sizes[name]
@@ -129,7 +131,7 @@ def presentable(name: str) -> str:
     return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in text)[:1024]
 
 
-def _digest(root: Path, name: str, size: int, refusals: _Refusals) -> str | None:
+def _digest(root: Path, name: str, size: int, refusals: _Refusals, check: Callable[[], None]) -> str | None:
     """The SHA-256 of a file that is still what `_judge` saw, or None after refusing it."""
     try:
         descriptor = open_below(root, name)
@@ -143,6 +145,7 @@ def _digest(root: Path, name: str, size: int, refusals: _Refusals) -> str | None
             sha256 = hashlib.sha256()
             read = 0
             while read <= size and (block := file.read(BLOCK_BYTES)):
+                check()
                 sha256.update(block)
                 read += len(block)
             after = os.fstat(descriptor)

@@ -115,8 +115,8 @@ class Agent:
             _log.info("edgewise-agent stops; what is not sent stays in the spool")
             for task in loops:
                 task.cancel()
-        self._operator.close()
-        self._gateway.close()
+            await asyncio.to_thread(self._operator.close)
+            await asyncio.to_thread(self._gateway.close)
 
     def _take_up(self) -> None:
         self._table.load()
@@ -129,10 +129,7 @@ class Agent:
         await self._answered.wait()
         while True:
             last = self._beats.last
-            try:
-                await asyncio.to_thread(self._table.reconcile, None if last is None else last.live_pods)
-            except OSError as error:
-                _log.error("journal and disk can't be compared, trying again: %s", error)
+            await asyncio.to_thread(self._table.reconcile, None if last is None else last.live_pods)
             await asyncio.sleep(self._settings.reconcile_seconds)
 
     def _connection(self, url: str, read_seconds: float) -> Connection:
@@ -144,7 +141,7 @@ class Agent:
         return Idleness(
             cpu_free_percent=None if sent is None else sent.metrics.cpu_free_percent,
             live_volumes=len(self._table.live()),
-            running=None if last is None else last.answer.running,
+            running=None if last is None or last.age > 2.5 * self._settings.beat_seconds else last.answer.running,
         )
 
     def _volume_changed(self) -> None:

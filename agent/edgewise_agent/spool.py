@@ -6,6 +6,7 @@ in by one rename, so it is never in two places nor in none. It never decides whe
 """
 
 import errno
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -18,6 +19,8 @@ from edgewise_agent.tree import remove, size_below
 from edgewise_agent.wire import UploadPlan
 
 _GONE: Final = ".gone-"
+
+_log = logging.getLogger(__name__)
 
 
 class Spool:
@@ -76,9 +79,12 @@ class Spool:
             sync_folder(self._folder)
 
     def sweep(self) -> None:
-        """Remove what was let go; as long as that takes. Raises `OSError`."""
+        """Remove what was let go, as long as that takes; what can't be removed is tried again by the next call."""
         for folder in self._folder.glob(f"{_GONE}*"):
-            remove(folder)
+            try:
+                remove(folder)
+            except OSError as error:
+                _log.error("%s can't be removed, it keeps its space: %s", folder, error)
 
     def set_aside(self, volume_id: str, target: Path) -> Path | None:
         """Clear the way of a volume that nothing is known about: an empty target is removed, a full one is kept aside.

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import monotonic
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
@@ -39,7 +38,7 @@ class Telemetry:
         yield CounterMetricFamily("edgewise_agent_beats", "Beats made", value=sent.sequence if sent else 0)
         yield CounterMetricFamily("edgewise_agent_beat_failures", "Beats without a good answer", self.beats.failures)
         if last is not None:
-            yield GaugeMetricFamily("edgewise_agent_beat_age_seconds", "Since the last answer", monotonic() - last.at)
+            yield GaugeMetricFamily("edgewise_agent_beat_age_seconds", "Since the last answer", last.age)
         if sent is not None:
             yield GaugeMetricFamily("edgewise_agent_cpu_free_percent", "As beaten", sent.metrics.cpu_free_percent)
             if sent.metrics.celsius is not None:
@@ -56,6 +55,7 @@ class Telemetry:
             volumes.add_metric([state.value], counts[state])
         yield volumes
         yield CounterMetricFamily("edgewise_agent_sent_bytes", "Acknowledged by the gateway", self.uploader.sent_bytes)
+        yield CounterMetricFamily("edgewise_agent_upload_errors", "Uploads that failed here", self.uploader.errors)
         yield CounterMetricFamily("edgewise_agent_csi_errors", "Calls of kubelet that failed here", self.node.errors)
         yield GaugeMetricFamily(
             "edgewise_agent_registered",

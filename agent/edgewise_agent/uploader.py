@@ -30,6 +30,7 @@ MOST_STALLS: Final = 5
 """Requests in a row that may leave a blob's offset where it was or put it back."""
 REFUSED_AGAIN_SECONDS: Final = 3600.0
 """A refused volume is offered again this rarely: its job may be gone by then, or what was wrong put right."""
+FAILED_AGAIN_SECONDS: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class Uploader:
         self._not_before: dict[str, float] = {}
         self.sent_bytes = 0
         """Bytes that the gateway has acknowledged since the start."""
+        self.errors = 0
+        """Uploads since the start that failed in a way nobody foresaw."""
 
     def wake(self) -> None:
         """Look again for what is waiting."""
@@ -117,6 +120,13 @@ class Uploader:
             _log.info("results of pod %s wait %.1f s more: %s", pod, seconds, problem)
             self._not_before[volume_id] = time.monotonic() + seconds
             return
+        except (Unreachable, Stopping):
+            raise
+        except Exception:  # the edge: one volume's trouble must cost neither the others nor the beats
+            self.errors += 1
+            _log.exception("results of pod %s can't be sent, trying again in %.0f s", pod, FAILED_AGAIN_SECONDS)
+            self._not_before[volume_id] = time.monotonic() + FAILED_AGAIN_SECONDS
+            return
         self._table.spool.sweep()
 
     def _send_all(self, held: Held) -> None:
@@ -130,7 +140,7 @@ class Uploader:
 
     def _make_plan(self, held: Held) -> UploadPlan:
         entry = held.entry
-        collected = collect(self._table.spool.files(entry.volume_id), entry.asked)
+        collected = collect(self._table.spool.files(entry.volume_id), entry.asked, self._check_stopping)
         plan = UploadPlan(
             namespace=entry.namespace,
             job=entry.asked.job,
@@ -141,7 +151,11 @@ class Uploader:
             refused_count=collected.refused_count,
             skipped=collected.skipped,
         )
-        self._table.spool.keep_plan(entry.volume_id, plan)
+        try:
+            self._table.spool.keep_plan(entry.volume_id, plan)
+        except OSError as error:
+            # A full disk must not keep the results that fill it from leaving.
+            _log.warning("the plan of pod %s can't be kept, a restart reads its files again: %s", entry.pod_name, error)
         return plan
 
     def _send_plan(self, held: Held, plan: UploadPlan) -> None:
@@ -202,11 +216,14 @@ class Uploader:
         finally:
             os.close(descriptor)
 
+    def _check_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise Stopping("the agent stops")
+
     def _blocks(self, descriptor: int, offset: int, length: int) -> Iterator[bytes]:
         end = offset + length
         while offset < end:
-            if self._stopping.is_set():
-                raise Stopping("the agent stops")
+            self._check_stopping()
             block = os.pread(descriptor, min(BLOCK_BYTES, end - offset), offset)
             if not block:
                 raise PlanOutdated(f"a file ends at {offset} bytes, before the plan says")

@@ -61,7 +61,7 @@ class Cluster:
     def __init__(self) -> None:
         self.url = ""
         self.beats: list[Beat] = []
-        self.live_pods: tuple[str, ...] | None = ()
+        self.live_pods: tuple[str, ...] | None = None
         self.running = 0
         self.tokens: set[str] = set()
         self.token = "token-1"
@@ -71,6 +71,8 @@ class Cluster:
         self.patched: list[tuple[int, int]] = []
         """offset and length of every PATCH that was taken"""
         self.completed_order: list[str] = []
+        self.silent = False
+        """Whether requests are taken and never answered."""
         self._transports: set[asyncio.Transport] = set()
 
     @asynccontextmanager
@@ -105,6 +107,8 @@ class Cluster:
         self.requests.append((request.method, request.path))
         assert request.transport is not None
         self._transports.add(request.transport)
+        if self.silent:
+            await asyncio.Event().wait()
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self.tokens.add(token)
         fault = next((f for f in self.faults if f.method == request.method and request.path.endswith(f.suffix)), None)

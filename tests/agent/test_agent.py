@@ -214,7 +214,6 @@ async def test_killed_while_the_pod_ran_and_left_behind_by_kubelet(bench: Bench)
         pod.write(faces_csv="photo,x\n")
         await agent.end(signal.SIGKILL)
     pod.record.write_bytes(b"")
-    bench.cluster.live_pods = None
     async with bench.agent():
         await bench.volume(pod, VolumeState.LIVE)
         await until(lambda: pod.record.read_bytes() != b"", "kubelet's record to be restored")

@@ -20,6 +20,7 @@ from msgspec import json
 from tests.agent.authority import Authority
 from tests.agent.cluster import Cluster, Fault
 from tests.agent.kubelet import JOB_UID, uid
+from tests.agent.waiting import until
 
 PLAN = UploadPlan(namespace="demo", job="faces", attempt=1, pod_name="faces-3f2a1-1", files=())
 
@@ -78,8 +79,22 @@ async def test_connections_are_kept(connection: Connection, cluster: Cluster) ->
     for sequence in range(1, 6):
         await asyncio.to_thread(uplink.send, beat(sequence))
     assert connection._pool is not None
-    (pool,) = [connection._pool.pools[key] for key in connection._pool.pools.keys()]  # noqa: SIM118 - no dict
-    assert (pool.num_requests, pool.num_connections) == (5, 1)
+    assert (connection._pool.num_requests, connection._pool.num_connections) == (5, 1)
+
+
+async def test_closing_cuts_a_request_under_way(reachable: Settings, cluster: Cluster) -> None:
+    connection = Connection(
+        reachable.operator_url, ca_file=reachable.ca_file, token_file=reachable.token_file, read_seconds=60
+    )
+    cluster.silent = True
+    async with asyncio.timeout(10):
+        sending = asyncio.create_task(asyncio.to_thread(HttpUplink(connection).send, beat()))
+        await until(lambda: cluster.requests, "the request to arrive")
+        connection.close()
+        with pytest.raises(Unreachable, match="failed"):
+            await sending
+    with pytest.raises(Unreachable, match="the agent stops"):
+        await asyncio.to_thread(HttpUplink(connection).send, beat())
 
 
 async def test_a_new_ca_is_trusted_without_restart(device: Path, settings: Settings, authority: Authority) -> None:

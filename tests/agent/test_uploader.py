@@ -48,6 +48,11 @@ class Device:
     def home(self, pod: Pod) -> Upload:
         return self.cluster.uploads[f"{JOB_UID}/{pod.uid}"]
 
+    def held(self, pod: Pod) -> int:
+        """Bytes of it that the gateway holds."""
+        upload = self.cluster.uploads.get(f"{JOB_UID}/{pod.uid}", Upload())
+        return sum(len(blob) for blob in upload.blobs.values())
+
     @asynccontextmanager
     async def uploading(self) -> AsyncIterator[Uploader]:
         connection = Connection(
@@ -221,9 +226,10 @@ async def test_a_volume_that_comes_later_is_sent_when_woken(device_: Device) -> 
 
 async def test_an_upload_goes_on_after_a_restart_without_reading_again(device_: Device) -> None:
     pod = device_.pod(big_csv=BIG)
-    device_.cluster.faults += [Fault("PATCH", keep_bytes=1_000_000), Fault("PUT", status=500)]
+    device_.cluster.faults += [Fault("PATCH", keep_bytes=1_000_000), *(Fault("PATCH", status=500) for _ in range(1000))]
     async with device_.uploading():
-        await until(lambda: not device_.cluster.faults, "the upload to be cut")
+        await until(lambda: device_.held(pod) > 0, "the upload to be cut")
+    device_.cluster.faults.clear()
     device_.table = VolumeTable(device_.settings, lambda: None)
     device_.table.load()
     plan = device_.table.spool.plan(pod.volume_id)

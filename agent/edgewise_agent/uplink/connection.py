@@ -4,16 +4,21 @@ This module owns token, CA, timeouts and the reuse of connections. It blocks, so
 retries, follows no redirect, and knows nothing of what is sent.
 """
 
+import errno
+import socket
 import ssl
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 import urllib3
 from msgspec import DecodeError, json
+from urllib3.connection import HTTPSConnection
 
 from edgewise_agent.wire import Problem
 
@@ -48,12 +53,16 @@ class Connection:
 
     def __init__(self, base_url: str, *, ca_file: Path, token_file: Path, read_seconds: float) -> None:
         self.base_url = base_url.rstrip("/")
+        self._server = urllib3.util.parse_url(self.base_url)
         self._ca_file = ca_file
         self._token_file = token_file
-        self._timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds)
+        self._read_seconds = read_seconds
         self._lock = threading.Lock()
-        self._pool: urllib3.PoolManager | None = None
+        self._pool: urllib3.HTTPSConnectionPool | None = None
         self._ca_version: tuple[int, int, int] | None = None
+        self._open: WeakSet[HTTPSConnection] = WeakSet()
+        self._noted = _noting(self._open)
+        self._closed = False
 
     def request(
         self,
@@ -61,21 +70,24 @@ class Connection:
         path: str,
         body: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        read_seconds: float | None = None,
     ) -> Answer:
         """Send one request, whose `path` starts with `/`, and read the whole answer, whatever its status.
 
-        A body given in parts needs a Content-Length among `headers`. Raises `Unreachable`, and whatever `body` raises.
+        A body given in parts needs a Content-Length among `headers`. `read_seconds` is for answers that take longer
+        than usual. Raises `Unreachable`, and whatever `body` raises.
         """
-        url = f"{self.base_url}{path}"
+        what = f"{method} {self.base_url}{path}"
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds or self._read_seconds)
         try:
             token = self._token_file.read_text().strip()
-            pool = self._current_pool()
-            response = pool.request(
+            response = self._current_pool().urlopen(
                 method,
-                url,
+                f"{self._server.path or ''}{path}",
                 body=body,
                 headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})},
-                timeout=self._timeout,
+                timeout=timeout,
                 retries=False,
                 redirect=False,
                 preload_content=False,
@@ -83,28 +95,50 @@ class Connection:
             )
             content = response.read(MOST_ANSWER_BYTES + 1)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise Unreachable(f"{method} {url} failed: {error}") from error
+            raise Unreachable(f"{what} failed: {error}") from error
         if len(content) > MOST_ANSWER_BYTES:
             response.close()
-            raise Unreachable(f"{method} {url}: the answer is longer than {MOST_ANSWER_BYTES} bytes")
+            raise Unreachable(f"{what}: the answer is longer than {MOST_ANSWER_BYTES} bytes")
         response.release_conn()
         return Answer(response.status, content)
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Cut what is under way, close what is idle, and refuse what comes later."""
         with self._lock:
+            self._closed = True
+            for connection in list(self._open):
+                # The thread that waits for this socket wakes up with an error.
+                with suppress(OSError):
+                    if connection.sock is not None:
+                        connection.sock.shutdown(socket.SHUT_RDWR)
             if self._pool is not None:
-                self._pool.clear()
+                self._pool.close()
 
-    def _current_pool(self) -> urllib3.PoolManager:
+    def _current_pool(self) -> urllib3.HTTPSConnectionPool:
         """The pool that trusts the CA file as it is now. Raises `OSError` or `ssl.SSLError`, which is one."""
         with self._lock:
+            if self._closed:
+                raise OSError(errno.ESHUTDOWN, "the agent stops")
             status = self._ca_file.stat()
             version = (status.st_ino, status.st_mtime_ns, status.st_size)
             if self._pool is None or version != self._ca_version:
                 context = ssl.create_default_context(cafile=str(self._ca_file))
                 if self._pool is not None:
-                    self._pool.clear()
-                self._pool = urllib3.PoolManager(num_pools=1, maxsize=2, ssl_context=context)
+                    self._pool.close()
+                self._pool = urllib3.HTTPSConnectionPool(
+                    self._server.host or "", self._server.port, maxsize=2, ssl_context=context
+                )
+                self._pool.ConnectionCls = self._noted
                 self._ca_version = version
             return self._pool
+
+
+def _noting(made: "WeakSet[HTTPSConnection]") -> type[HTTPSConnection]:
+    """A class of connections that are noted in `made`: urllib3 itself can't cut one that is in use."""
+
+    class Noted(HTTPSConnection):
+        def connect(self) -> None:
+            made.add(self)
+            super().connect()
+
+    return Noted

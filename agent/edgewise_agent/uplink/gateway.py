@@ -11,6 +11,9 @@ from msgspec import DecodeError, json
 from edgewise_agent.uplink.connection import Answer, Connection, Unreachable
 from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, UploadPlan, UploadStatus
 
+COMPLETE_SECONDS: Final = 300.0
+"""The gateway verifies every byte before it answers."""
+
 _T = TypeVar("_T")
 
 
@@ -66,7 +69,9 @@ class Gateway:
 
     def complete(self, job_uid: str, pod_uid: str, plan: UploadPlan) -> Manifest:
         """Say that all is sent. Only when this returns are the files safe elsewhere. Also raises `Conflict`."""
-        answer = self._connection.request("POST", f"/v1/uploads/{job_uid}/{pod_uid}/complete", b"")
+        answer = self._connection.request(
+            "POST", f"/v1/uploads/{job_uid}/{pod_uid}/complete", b"", read_seconds=COMPLETE_SECONDS
+        )
         manifest = self._decode(answer, Manifest, f"completion of {_attempt(plan)}")
         stored = {(file.name, file.sha256) for file in manifest.files}
         lost = [file.name for file in plan.files if (file.name, file.sha256) not in stored]

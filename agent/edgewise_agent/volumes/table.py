@@ -27,6 +27,7 @@ REMEMBER_SECONDS: Final = 3600
 """How long beats report a finished volume, so that an operator that was away learns of it."""
 
 MOST_REPORTED: Final = 1000
+MOST_BYTES: Final = 2**63 - 1
 WAITING: Final = frozenset({VolumeState.SPOOLED, VolumeState.SENDING, VolumeState.FAILED})
 """The states of a volume whose files are in the spool."""
 
@@ -98,7 +99,7 @@ class VolumeTable:
                     volume = _Volume(entry, entry.finish.state, time.monotonic(), message=entry.finish.message)
                     volume.bytes_ = volume.sent_bytes = entry.finish.bytes_
                 elif self.spool.holds(entry.volume_id):
-                    size = self.spool.size(entry.volume_id)
+                    size = min(self.spool.size(entry.volume_id), MOST_BYTES)
                     volume = _Volume(entry, VolumeState.SPOOLED, time.monotonic(), bytes_=size, measured=True)
                 else:
                     volume = _Volume(entry, VolumeState.LIVE, time.monotonic())
@@ -155,11 +156,14 @@ class VolumeTable:
         """
         with self._lock:
             for volume in list(self._volumes.values()):
-                if volume.state is VolumeState.LIVE:
-                    self._reconcile_live(volume, live)
-                elif volume.entry.finish is not None and time.monotonic() - volume.since > REMEMBER_SECONDS:
-                    self._journal.remove(volume.entry.volume_id)
-                    del self._volumes[volume.entry.volume_id]
+                try:
+                    if volume.state is VolumeState.LIVE:
+                        self._reconcile_live(volume, live)
+                    elif volume.entry.finish is not None and time.monotonic() - volume.since > REMEMBER_SECONDS:
+                        self._journal.remove(volume.entry.volume_id)
+                        del self._volumes[volume.entry.volume_id]
+                except OSError as error:
+                    _log.error("volume of pod %s can't be put in order, trying again: %s", _pod(volume.entry), error)
 
     def _reconcile_live(self, volume: _Volume, live: LivePods | None) -> None:
         target = Path(volume.entry.target)
@@ -198,7 +202,8 @@ class VolumeTable:
         with self._lock:
             if (volume := self._same(held)) is None:
                 return
-            volume.bytes_, volume.measured = bytes_, True
+            # Sparse files can say more than the beat's number holds.
+            volume.bytes_, volume.measured = min(bytes_, MOST_BYTES), True
             if volume.state is VolumeState.LIVE:
                 if over_limit and not volume.over_limit:
                     _log.warning("volume of pod %s is over its limit: %s", _pod(volume.entry), message)
@@ -245,7 +250,7 @@ class VolumeTable:
         """How full the spool is."""
         with self._lock:
             bytes_ = sum(volume.bytes_ for volume in self._volumes.values() if volume.state in WAITING)
-            return wire.Spool(bytes_=bytes_, limit_bytes=self._settings.spool_limit_bytes)
+            return wire.Spool(bytes_=min(bytes_, MOST_BYTES), limit_bytes=self._settings.spool_limit_bytes)
 
     def reports(self) -> tuple[VolumeReport, ...]:
         """What the beat says of each volume; should there be over 1,000, those not finished come first."""
