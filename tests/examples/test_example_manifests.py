@@ -1,0 +1,72 @@
+"""The examples' manifests as a real API server takes them: every field is known, and their parts name each other."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from tests.examples.conftest import ROOT
+
+KUBECTL = ROOT / ".testbed" / "bin" / "kubectl"
+EXAMPLES = ("surveillance", "vehicles")
+
+Kubectl = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def kubectl() -> Kubectl:
+    """kubectl for the cluster of KUBECONFIG or the testbed; returns what it prints."""
+    kubeconfig = Path(os.environ.get("KUBECONFIG") or ROOT / ".testbed" / "kubeconfig")
+    for needed in (KUBECTL, kubeconfig):
+        if not needed.exists():
+            pytest.fail(f"no cluster: {needed} is not there; start one with `make up`", pytrace=False)
+
+    def run(*arguments: str, given: str | None = None) -> str:
+        ended = subprocess.run([KUBECTL, *arguments], input=given, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace of these tests alone, in a cluster that knows the kinds. The kinds stay."""
+    kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(ROOT / "crds"))
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", str(ROOT / "crds"))
+    name = f"edgewise-examples-{uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(params=EXAMPLES)
+def rendered(request: pytest.FixtureRequest, kubectl: Kubectl) -> str:
+    return kubectl("kustomize", str(ROOT / "examples" / request.param))
+
+
+def test_the_api_server_takes_them(kubectl: Kubectl, namespace: str, rendered: str) -> None:
+    ours = rendered.replace("namespace: demo\n", f"namespace: {namespace}\n")
+    created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", given=ours)
+    assert sorted(line.split("/")[0].split(".")[0] for line in created.splitlines()) == [
+        "configmap",
+        "edgeapp",
+        "edgejob",
+    ]
+
+
+def test_their_parts_name_each_other(rendered: str) -> None:
+    objects: dict[str, Any] = {one["kind"]: one for one in yaml.safe_load_all(rendered)}
+    code, app, job = objects["ConfigMap"], objects["EdgeApp"]["spec"], objects["EdgeJob"]
+    assert {one["metadata"]["namespace"] for one in objects.values()} == {"demo"}
+    assert job["spec"]["appRef"]["name"] == objects["EdgeApp"]["metadata"]["name"]
+    assert app["source"]["configMap"]["name"] == code["metadata"]["name"]
+    folder, _, script = app["command"][1].rpartition("/")
+    assert folder == app["source"]["path"]
+    assert code["data"][script].startswith('"""')
+    assert app["outputs"]["include"] == ["*.csv"]
