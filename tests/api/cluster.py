@@ -47,15 +47,11 @@ class Cluster:
         """Create an object; what the API server made of it."""
         return self.request("POST", self.path(kind), manifest, dry_run=dry_run)
 
-    def patch(self, kind: Kind, name: str, patch: Any, *, status: bool = False, dry_run: bool = True) -> dict[str, Any]:
-        """Change an object, or its status, by a merge patch (a dictionary) or a JSON patch (a list)."""
+    def patch(self, kind: Kind, name: str, patch: Any, *, status: bool = False, accept: str = JSON) -> dict[str, Any]:
+        """Try a change of an object, or of its status, by a merge patch (a dictionary) or a JSON patch (a list)."""
         path = f"{self.path(kind, name)}{'/status' if status else ''}"
         form = JSON_PATCH if isinstance(patch, list) else MERGE_PATCH
-        return self.request("PATCH", path, patch, content_type=form, dry_run=dry_run)
-
-    def get(self, kind: Kind, name: str, accept: str = JSON) -> dict[str, Any]:
-        """Read an object."""
-        return self.request("GET", self.path(kind, name), accept=accept)
+        return self.request("PATCH", path, patch, content_type=form, dry_run=True, accept=accept)
 
     def delete(self, kind: Kind, name: str) -> None:
         """Delete an object, if it is there."""

@@ -171,8 +171,7 @@ def test_never_and_forever_survive_an_apply(cluster: Cluster) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_kubectl_get_tells_the_story(cluster: Cluster, stored: dict[str, str], kind: Kind) -> None:
     status = [{"op": "add", "path": "/status", "value": EXAMPLES[kind.name][0]["status"]}]
-    cluster.patch(kind, stored[kind.name], status, status=True, dry_run=False)
-    table = cluster.request("GET", f"{cluster.path(kind, stored[kind.name])}", accept=TABLE)
+    table = cluster.patch(kind, stored[kind.name], status, status=True, accept=TABLE)
     titles = [column["name"] for column in table["columnDefinitions"]]
     row = dict(zip(titles, table["rows"][0]["cells"], strict=True))
     expected: dict[str, dict[str, Any]] = {

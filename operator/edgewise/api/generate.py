@@ -54,22 +54,9 @@ def install_manifest(root: Path, helm: str, crds: Mapping[Path, str]) -> str:
 
     Raises `CalledProcessError` when helm can't render the chart.
     """
-    rendered = subprocess.run(
-        [
-            helm,
-            "template",
-            "edgewise",
-            str(root / CHART),
-            "--namespace",
-            NAMESPACE,
-            "--no-hooks",
-            "--kube-version",
-            KUBERNETES,
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    options = f"--namespace={NAMESPACE}", "--no-hooks", f"--kube-version={KUBERNETES}"
+    command = [helm, "template", "edgewise", str(root / CHART), *options]
+    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     definitions = "".join(f"---\n{text.removeprefix(HEADER)}" for path, text in crds.items() if path.parts[0] == "crds")
     return HEADER + definitions + _NAMESPACE_MANIFEST + rendered
 
@@ -88,7 +75,7 @@ def differences(root: Path, files: Mapping[Path, str]) -> Iterator[str]:
             before, after = found.splitlines(), text.splitlines()
             lines = unified_diff(before, after, f"{path} (found)", f"{path} (generated)", lineterm="")
             yield "\n".join(islice(lines, DIFF_LINES))
-    for folder in sorted({path.parent for path in files}):
+    for folder in sorted({path.parent for path in files if path.parent.name == "crds"}):
         for stale in sorted((root / folder).glob("*.yaml")):
             if stale.relative_to(root) not in files:
                 yield f"{stale.relative_to(root)}: nothing generates it (any more): remove it"
@@ -114,7 +101,8 @@ def main() -> int:
         return 1
     if arguments.check:
         found = list(differences(root, files))
-        print("\n".join([*found, f"generate: {len(found)} files differ: run `make generate`"]) if found else "", end="")
+        if found:
+            print(*found, f"generate: {len(found)} files differ: run `make generate`", sep="\n")
         return 1 if found else 0
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
