@@ -131,13 +131,14 @@ class Cgroups(ABC):
 
 
 class CgroupsV1(Cgroups):
-    """One hierarchy a controller; every one gets the same groups."""
+    """One hierarchy a controller; every one gets the same groups, and so does a hybrid machine's empty v2 tree."""
 
-    def __init__(self, controllers: dict[str, Path]) -> None:
+    def __init__(self, controllers: dict[str, Path], hybrid: Path | None = None) -> None:
         self._controllers = controllers
+        self._hybrid = hybrid
 
     def trees(self) -> list[Path]:
-        return sorted(set(self._controllers.values()))
+        return sorted({*self._controllers.values(), *([self._hybrid] if self._hybrid else [])})
 
     def create(self, group: str) -> None:
         for tree in self.trees():
@@ -290,7 +291,7 @@ def detect(mounts: Path = Path("/proc/self/mounts")) -> Cgroups:
         needed = {"cpu", "cpuacct", "cpuset", "memory", "freezer", "pids"}
         if missing := needed - set(controllers):
             raise FleetError(f"cgroup controllers not mounted: {', '.join(sorted(missing))}")
-        return CgroupsV1(controllers)
+        return CgroupsV1(controllers, unified)
     if unified is None:
         raise FleetError("no control groups are mounted: mount cgroup2 on /sys/fs/cgroup")
     return CgroupsV2(unified)

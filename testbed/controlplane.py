@@ -5,7 +5,6 @@ loopback only, takes the cluster's certificates only, and does not fsync: the
 fleet's state need not outlive the machine.
 """
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -160,13 +159,6 @@ class ControlPlane:
             *_serving(pair),
             "--leader-elect=false",
         ]
-
-
-def stop() -> None:
-    """Ends the control plane, the last started first."""
-    for name in reversed(COMPONENTS):
-        if process := processes.find(name):
-            process.end(5, signal.SIGTERM)
 
 
 def require_running() -> None:

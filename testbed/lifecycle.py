@@ -1,5 +1,6 @@
 """How the fleet comes up and goes down: the order of the steps, and the sweep that leaves nothing behind."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -126,7 +127,7 @@ class Lifecycle:
                     Device(DeviceSettings(process.name.removeprefix(PROCESS_PREFIX), 1), self._groups).end()
             for name in (meter.PROCESS, storage.PROCESS, *reversed(controlplane.COMPONENTS)):
                 if process_left := recorded_processes.find(name):
-                    process_left.end(5)
+                    process_left.end(20, signal.SIGKILL)  # what they hold is thrown away
             for image in paths.DISKS.glob("*"):
                 disks.detach(image)
             network.remove()
