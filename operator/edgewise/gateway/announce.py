@@ -4,6 +4,7 @@ Owns when to ask again. The verdict is the operator's; what it means on the disk
 """
 
 import asyncio
+import io
 import logging
 import random
 import ssl
@@ -15,7 +16,6 @@ from edgewise_agent.wire import ManifestVerdict, Problem, Verdict
 from msgspec import DecodeError, json
 
 from edgewise.gateway.metrics import Metrics
-from edgewise.gateway.records import StoreDamaged
 from edgewise.gateway.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Announcer:
             if verdict not in (None, Verdict.PENDING):
                 await self._volume.settle(*key, verdict)
                 logger.info("job %s, pod %s: the operator says %s", *key, verdict.value)
-        except (NoVerdict, StoreDamaged, OSError) as error:  # VolumeFull is an OSError
+        except (NoVerdict, OSError) as error:  # VolumeFull is an OSError
             self._metrics.verdicts.labels("Failed").inc()
             logger.warning("job %s, pod %s: no verdict yet, asking again: %s", *key, error)
             verdict = Verdict.PENDING
@@ -100,14 +100,14 @@ class Announcer:
 
     async def _ask(self, session: aiohttp.ClientSession, key: _Key) -> Verdict | None:
         """The operator's verdict; None if the manifest is not there any more."""
-        manifest = await self._volume.manifest(*key)
+        manifest = await self._volume.manifest_bytes(*key)
         if manifest is None:
             return None
         try:
             token = self._token_file.read_text().strip()
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
             async with session.post(
-                self._url, data=json.encode(manifest), headers=headers, ssl=self._trusted()
+                self._url, data=io.BytesIO(manifest), headers=headers, ssl=self._trusted()
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError and ssl.SSLError are OSErrors

@@ -2,14 +2,13 @@
 
 import hashlib
 import re
-import unicodedata
-from pathlib import PurePosixPath
 
 from edgewise_agent.wire import PlannedFile, UploadPlan
 
 MAX_NAME_BYTES = 1024
 MAX_PART_BYTES = 255
 _EMPTY = hashlib.sha256(b"").hexdigest()
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -33,7 +32,7 @@ def name_fault(name: str) -> str | None:
             return "has an empty part, '.' or '..'"
         if len(part.encode()) > MAX_PART_BYTES:
             return f"has a part of more than {MAX_PART_BYTES} bytes"
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if _CONTROL.search(name):
         return "has a control character"
     return None
 
@@ -55,9 +54,10 @@ def plan_fault(plan: UploadPlan) -> str | None:
             return f"The file {file.name!r} is in the plan twice."
         names.add(file.name)
     for name in names:
-        for folder in PurePosixPath(name).parents:
-            if str(folder) in names:
-                return f"The file {str(folder)!r} is also the folder of {name!r}."
+        folder = name
+        while folder := folder.rpartition("/")[0]:
+            if folder in names:
+                return f"The file {folder!r} is also the folder of {name!r}."
     return None
 
 

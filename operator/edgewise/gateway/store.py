@@ -234,6 +234,13 @@ class Store:
         """What one attempt brought home, whatever became of it."""
         return read_record(self._manifest(job_uid, pod_uid), Manifest)
 
+    def manifest_bytes(self, job_uid: str, pod_uid: str) -> bytes | None:
+        """The same as it is kept: a `Manifest` in JSON."""
+        try:
+            return self._manifest(job_uid, pod_uid).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def published(self, job_uid: str) -> Manifest | None:
         """The job's results; None as long as the operator has not said which attempt's they are."""
         entry = read_record(self._jobs / job_uid / "published.json", PublishedNote)

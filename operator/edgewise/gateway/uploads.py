@@ -77,7 +77,7 @@ class Uploads:
         job_uid, pod_uid = _uids(request)
         node = await self._identity.agent_node(request)
         async with self._plans:
-            plan = await _read_plan(request)
+            plan = await self._volume.run(_plan, await _read_body(request))
             job = await self._attempt_of(plan, job_uid, pod_uid, node)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
                 try:
@@ -255,9 +255,9 @@ class Uploads:
         return held
 
 
-async def _read_plan(request: web.Request) -> UploadPlan:
+def _plan(body: bytes) -> UploadPlan:
     try:
-        plan = json.decode(await _read_body(request), type=UploadPlan)
+        plan = json.decode(body, type=UploadPlan)
     except (DecodeError, UnicodeDecodeError) as error:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadPlan", f"The body is not an upload plan: {error}.") from None
     if fault := plan_fault(plan):

@@ -100,6 +100,10 @@ class Volume:
         """`Store.manifest`."""
         return await self.run(self._store.manifest, job_uid, pod_uid)
 
+    async def manifest_bytes(self, job_uid: str, pod_uid: str) -> bytes | None:
+        """`Store.manifest_bytes`."""
+        return await self.run(self._store.manifest_bytes, job_uid, pod_uid)
+
     async def published(self, job_uid: str) -> Manifest | None:
         """`Store.published`."""
         return await self.run(self._store.published, job_uid)
