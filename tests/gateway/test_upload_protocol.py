@@ -288,6 +288,21 @@ async def test_what_was_sent_of_a_deleted_job_is_dropped(world: World) -> None:
         assert not world.on_volume("names/*/*")
 
 
+async def test_no_plan_makes_another_devices_bytes_go(world: World) -> None:
+    plan = plan_of({"faces.csv": FACES})
+    async with world.gateway() as session, world.client("agent-2") as other:
+        assert (await put(session, plan))[0] == 200
+        assert (await patch(session, FACES, FACES[:5], 0))[0] == 200
+        for made_up in (replace(plan, job="no-such-job"), replace(plan, namespace="elsewhere")):
+            for sender in (other, session):
+                assert (await put(sender, made_up))[0] == 410
+        world.api.jobs.clear()
+        assert (await put(other, plan))[0] == 410
+        assert [path.stat().st_size for path in world.on_volume("staging/*/*/*.part")] == [5]
+        assert (await put(session, plan))[0] == 410
+        assert not world.on_volume("staging/*")
+
+
 @pytest.mark.parametrize("away", ["broken", "without_kinds"])
 async def test_an_api_server_in_trouble_costs_no_results(world: World, away: str) -> None:
     async with world.gateway() as session:

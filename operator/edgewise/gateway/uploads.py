@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -37,7 +37,11 @@ COMMIT_BYTES = 32 * 1024 * 1024
 ALIVE_SECONDS = 10.0
 """How long a job is taken for alive after it was seen."""
 KNOWN_SECONDS = 600.0
-PLANS_AT_ONCE = 2
+LONG_PLAN_BYTES = 1024 * 1024
+LONG_PLANS_AT_ONCE = 2
+"""A long plan takes some 100 MiB while it is checked."""
+PLAN_SECONDS = 300.0
+"""How long the body of a plan may take, so that no slow sender holds up the others for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Uploads:
         self._metrics = metrics
         self._completed = completed
         self._turns = Turns()
-        self._plans = asyncio.Semaphore(PLANS_AT_ONCE)
+        self._long_plans = asyncio.Semaphore(LONG_PLANS_AT_ONCE)
         self._known: TTLCache[tuple[str, str], _Upload] = TTLCache(64, KNOWN_SECONDS, time.monotonic)
         self._alive: TTLCache[str, bool] = TTLCache(4096, ALIVE_SECONDS, time.monotonic)
 
@@ -76,7 +80,8 @@ class Uploads:
         """PUT: takes the plan of an attempt that the job's status knows, and says which bytes are missing."""
         job_uid, pod_uid = _uids(request)
         node = await self._identity.agent_node(request)
-        async with self._plans:
+        long = request.content_length is None or request.content_length > LONG_PLAN_BYTES
+        async with self._long_plans if long else nullcontext():
             plan = await self._volume.run(_plan, await _read_body(request))
             job = await self._attempt_of(plan, job_uid, pod_uid, node)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
@@ -153,7 +158,7 @@ class Uploads:
 
     async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> JobIdentity:
         """The job, once its status is seen to have that attempt in that pod on that node."""
-        view = await self._live_job(plan.namespace, plan.job, job_uid, pod_uid)
+        view = await self._live_job(plan.namespace, plan.job, job_uid, pod_uid, node)
         attempt = view.attempt_of(pod_uid)
         if attempt is None:
             raise Refusal(
@@ -182,7 +187,7 @@ class Uploads:
         if upload.node != node:
             raise _not_yours(upload.namespace, upload.job, pod_uid, upload.node, node)
         if job_uid not in self._alive:
-            await self._live_job(upload.namespace, upload.job, job_uid, pod_uid)
+            await self._live_job(upload.namespace, upload.job, job_uid, pod_uid, node)
         return upload
 
     async def _known_upload(self, job_uid: str, pod_uid: str) -> _Upload | None:
@@ -200,20 +205,23 @@ class Uploads:
         self._known[job_uid, pod_uid] = upload
         return upload
 
-    async def _live_job(self, namespace: str, job: str, job_uid: str, pod_uid: str) -> EdgeJobView:
-        """The EdgeJob; if it is gone, so is the upload."""
+    async def _live_job(self, namespace: str, job: str, job_uid: str, pod_uid: str, node: str) -> EdgeJobView:
+        """The EdgeJob. If it is gone, so is what `node` has sent for it."""
         view = await asking(self._cluster.edge_job(namespace, job))
-        if view is None or view.metadata.uid != job_uid:
+        if view is not None and view.metadata.uid == job_uid:
+            self._alive[job_uid] = True
+            return view
+        upload = await self._known_upload(job_uid, pod_uid)
+        # Only what came from this node, for the job of this name: a plan may say anything.
+        if upload is not None and (upload.node, upload.namespace, upload.job) == (node, namespace, job):
             self._known.pop((job_uid, pod_uid), None)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
                 await self._volume.discard(job_uid, pod_uid)
-            raise Refusal(
-                HTTPStatus.GONE,
-                "JobGone",
-                f"EdgeJob {namespace}/{job} with UID {job_uid} is deleted: discard these results.",
-            )
-        self._alive[job_uid] = True
-        return view
+        raise Refusal(
+            HTTPStatus.GONE,
+            "JobGone",
+            f"EdgeJob {namespace}/{job} with UID {job_uid} is deleted: discard these results.",
+        )
 
     @asynccontextmanager
     async def _writing(self, job_uid: str, pod_uid: str, sha256: str) -> AsyncIterator[BlobWriter]:
@@ -267,14 +275,22 @@ def _plan(body: bytes) -> UploadPlan:
 
 async def _read_body(request: web.Request) -> bytes:
     body = bytearray()
-    while data := await request.content.readany():
-        body += data
-        if len(body) > MAX_PLAN_BYTES:
-            raise Refusal(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "BadPlan",
-                f"The upload plan is longer than {MAX_PLAN_BYTES} bytes: let the app write fewer files.",
-            )
+    try:
+        async with asyncio.timeout(PLAN_SECONDS):
+            while data := await request.content.readany():
+                body += data
+                if len(body) > MAX_PLAN_BYTES:
+                    raise Refusal(
+                        HTTPStatus.UNPROCESSABLE_ENTITY,
+                        "BadPlan",
+                        f"The upload plan is longer than {MAX_PLAN_BYTES} bytes: let the app write fewer files.",
+                    )
+    except TimeoutError:
+        raise Refusal(
+            HTTPStatus.REQUEST_TIMEOUT,
+            "PlanTooSlow",
+            f"The upload plan did not arrive within {PLAN_SECONDS:.0f} s: try again.",
+        ) from None
     return bytes(body)
 
 
