@@ -37,7 +37,7 @@ THREADS: Final = 8
 BEAT_READ_SECONDS: Final = 10.0
 UPLOAD_READ_SECONDS: Final = 30.0
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("edgewise_agent.main")  # as a program the module is called __main__
 
 
 def main() -> None:

@@ -245,7 +245,7 @@ async def test_kubelet_is_served_while_nobody_else_answers(bench: Bench) -> None
             for number in range(1, 6):
                 started = time.monotonic()
                 await kubelet.run(Pod(bench.settings.kubelet_root, number), a_csv="1")
-                assert time.monotonic() - started < 5
+                assert time.monotonic() - started < 8, "kubelet waited for the network"
             assert await asyncio.to_thread(agent.page, "/healthz") == "ok\n"
 
 
