@@ -1,0 +1,69 @@
+"""The agent's own client against the real gateway: both sides read wire.py the same way."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from edgewise_agent.uplink.connection import Connection
+from edgewise_agent.uplink.gateway import Conflict, Gateway, Refused, TooEarly, Unwanted
+from edgewise_agent.wire import UploadStatus
+
+from tests.gateway.sending import FACES, LOG
+from tests.gateway.surroundings import JOB_UID, POD_UID, World, plan_of, sha256
+
+
+def agent_of(world: World, folder: Path, token: str = "agent-1") -> Gateway:
+    """The client of an agent with that token, kept in `folder`."""
+    token_file = folder / token
+    token_file.write_text(token)
+    connection = Connection(world.url, ca_file=world.authority.file, token_file=token_file, read_seconds=10)
+    return Gateway(connection)
+
+
+def blocks(content: bytes, size: int) -> Iterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+def bring_home(agent: Gateway) -> None:
+    """One attempt, as the uploader sends it: a wrong offset on the way, bytes damaged on the way, then all right."""
+    plan = plan_of({"faces.csv": FACES, "run.txt": LOG})
+    (faces, log) = agent.put_plan(JOB_UID, POD_UID, plan).missing
+    assert (faces.offset, log.offset) == (0, 0)
+    sent = agent.patch(JOB_UID, POD_UID, faces.sha256, 0, 10, blocks(FACES[:10], 4))
+    assert sent.offset == 10
+    wrong = agent.patch(JOB_UID, POD_UID, faces.sha256, 4, len(FACES) - 4, blocks(FACES[4:], 4))
+    assert wrong.offset == 10
+    agent.patch(JOB_UID, POD_UID, faces.sha256, 10, len(FACES) - 10, blocks(FACES[10:], 4))
+    with pytest.raises(Conflict, match="BytesMissing"):
+        agent.complete(JOB_UID, POD_UID, plan)
+    agent.patch(JOB_UID, POD_UID, log.sha256, 0, len(LOG), blocks(LOG.upper(), 100))
+    with pytest.raises(Conflict, match="damaged on the way"):
+        agent.complete(JOB_UID, POD_UID, plan)
+    assert agent.put_plan(JOB_UID, POD_UID, plan).missing == (log,)
+    agent.patch(JOB_UID, POD_UID, log.sha256, 0, len(LOG), blocks(LOG, 100))
+    manifest = agent.complete(JOB_UID, POD_UID, plan)
+    assert {file.sha256 for file in manifest.files} == {sha256(FACES), sha256(LOG)}
+    assert agent.put_plan(JOB_UID, POD_UID, plan) == UploadStatus(missing=(), complete=True)
+
+
+async def test_an_attempt_comes_home(world: World, tmp_path: Path) -> None:
+    async with world.gateway():
+        await asyncio.to_thread(bring_home, agent_of(world, tmp_path))
+
+
+async def test_refusals_mean_what_the_agent_takes_them_for(world: World, tmp_path: Path) -> None:
+    plan = plan_of({"faces.csv": FACES})
+    async with world.gateway():
+        agent = agent_of(world, tmp_path)
+        with pytest.raises(TooEarly, match="NoPlan"):
+            await asyncio.to_thread(agent.complete, JOB_UID, POD_UID, plan)
+        with pytest.raises(Refused, match="AttemptMismatch"):
+            await asyncio.to_thread(agent.put_plan, JOB_UID, POD_UID, plan_of({}, attempt=7))
+        other = agent_of(world, tmp_path, "agent-2")
+        with pytest.raises(Refused, match="NotYourPod"):
+            await asyncio.to_thread(other.put_plan, JOB_UID, POD_UID, plan)
+        world.api.jobs.clear()
+        with pytest.raises(Unwanted, match="JobGone"):
+            await asyncio.to_thread(agent.put_plan, JOB_UID, POD_UID, plan)
