@@ -13,7 +13,7 @@ from tests.gateway.sending import FACES, LOG
 from tests.gateway.surroundings import JOB_UID, POD_UID, World, plan_of, sha256
 
 
-def agent_of(world: World, folder: Path, token: str = "agent-1") -> Gateway:
+def agent_of(world: World, folder: Path, token: str) -> Gateway:
     """The client of an agent with that token, kept in `folder`."""
     token_file = folder / token
     token_file.write_text(token)
@@ -50,13 +50,13 @@ def bring_home(agent: Gateway) -> None:
 
 async def test_an_attempt_comes_home(world: World, tmp_path: Path) -> None:
     async with world.gateway():
-        await asyncio.to_thread(bring_home, agent_of(world, tmp_path))
+        await asyncio.to_thread(bring_home, agent_of(world, tmp_path, "agent-1"))
 
 
 async def test_refusals_mean_what_the_agent_takes_them_for(world: World, tmp_path: Path) -> None:
     plan = plan_of({"faces.csv": FACES})
     async with world.gateway():
-        agent = agent_of(world, tmp_path)
+        agent = agent_of(world, tmp_path, "agent-1")
         with pytest.raises(TooEarly, match="NoPlan"):
             await asyncio.to_thread(agent.complete, JOB_UID, POD_UID, plan)
         with pytest.raises(Refused, match="AttemptMismatch"):
