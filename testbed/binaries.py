@@ -124,6 +124,7 @@ def link_programs(folder: Path) -> None:
 
 
 def _script(name: str, body: str) -> None:
-    file = paths.BIN / name
-    file.write_text("#!/bin/sh\n" + body)
-    file.chmod(0o755)
+    fresh = paths.BIN / f".{name}.new"
+    fresh.write_text("#!/bin/sh\n" + body)
+    fresh.chmod(0o755)
+    fresh.rename(paths.BIN / name)

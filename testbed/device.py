@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +97,28 @@ class Device:
         """Its containerd's socket as a path of the host."""
         return self.root() / nodeconfig.CONTAINERD_SOCKET.lstrip("/")
 
-    def power_on(self, programs: Path, authority: Authority, preload: list[Path]) -> bool:
-        """Boots the device; False when it has power already. Does not wait for its Node."""
+    def power_on(
+        self,
+        programs: Path,
+        authority: Authority,
+        *,
+        preload: Sequence[Path] = (),
+        services: Sequence[str] = (),
+        template: Path | None = None,
+    ) -> bool:
+        """Boots the device; False when it has power already. Does not wait for its Node.
+
+        Args:
+            programs: the folder with kubelet and kube-proxy.
+            authority: signs the device's certificate.
+            preload: archives of images that must be there before the kubelet starts.
+            services: start these only; all without any.
+            template: what a new disk is a copy of.
+        """
         if self.on:
             return False
         self._clear()
-        disks.create(self.image, self.settings.disk_bytes)
+        disks.create(self.image, self.settings.disk_bytes, template)
         network.connect(self.settings)
         system = f"{self.group}/system"
         self.groups.create(system)
@@ -117,7 +134,7 @@ class Device:
                 *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"),
                 *("--propagation", "private"),
                 *(sys.executable, "-I", "-S", paths.SOURCES / "boot.py"),
-                self._write_spec(programs, authority, preload),
+                self._write_spec(programs, authority, preload, services),
             ],
             log=self.logs / "boot.log",
             groups=self.groups.membership_files(system),
@@ -181,7 +198,7 @@ class Device:
         except FleetError as error:
             raise FleetError(f"{self.name}: {error}") from error
 
-    def load(self, wanted: list[images.Built]) -> list[str]:
+    def load(self, wanted: Sequence[images.Built]) -> list[str]:
         """Loads those of `wanted` that its containerd lacks; their names.
 
         Without its CPU bound meanwhile: an image comes from outside, and a slow
@@ -211,7 +228,9 @@ class Device:
         process = processes.find(PROCESS_PREFIX + self.name)
         return processes.only_child(process.pid) if process and process.alive else None
 
-    def _write_spec(self, programs: Path, authority: Authority, preload: list[Path]) -> Path:
+    def _write_spec(
+        self, programs: Path, authority: Authority, preload: Sequence[Path], services: Sequence[str]
+    ) -> Path:
         node = authority.issue(
             f"node-{self.name}", f"system:node:{self.name}", "system:nodes", (self.name, self.settings.address)
         )
@@ -228,6 +247,7 @@ class Device:
             memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             cgroup_v1=cgroups.is_v1(self.groups),
         )
+        all_services = nodeconfig.services(self.settings, programs)
         spec = {
             "name": self.name,
             "boot_id": str(uuid.uuid4()),
@@ -235,7 +255,7 @@ class Device:
             "mountpoint": str(self._mountpoint),
             "host_root": str(hostroot.folder(self.name)),
             "files": nodeconfig.files(self.settings, host, identity),
-            "services": nodeconfig.services(self.settings, programs),
+            "services": {name: all_services[name] for name in services or all_services},
             "preload": [str(archive) for archive in preload],
             "logs": str(self.logs),
         }

@@ -16,15 +16,18 @@ _NO_LOG_FLUSH = 2
 _FILLER = "filler"
 
 
-def create(image: Path, bytes_: int) -> None:
-    """Makes an empty, sparse disk; does nothing when it exists."""
+def create(image: Path, bytes_: int, template: Path | None = None) -> None:
+    """Makes a sparse disk, a copy of `template` where that has the size and empty otherwise; keeps one that exists."""
     if image.exists():
         return
     image.parent.mkdir(parents=True, exist_ok=True)
     fresh = image.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.truncate(bytes_)
-    run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", fresh)
+    if template and template.stat().st_size == bytes_:
+        run("cp", "--sparse=auto", "--reflink=auto", template, fresh)
+    else:
+        with fresh.open("wb") as file:
+            file.truncate(bytes_)
+        run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", fresh)
     fresh.rename(image)
 
 

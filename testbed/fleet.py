@@ -59,10 +59,9 @@ class Fleet:
             settings.save(paths.SETTINGS)
             devices = [Device(device, self._groups) for device in settings.devices.values()]
             later = " (changed times count from a device's next power-on)" if settings != before else ""
+            self._lifecycle.build_images(product=images)
             self._lifecycle.boot(plane, devices)
-            if images:
-                self._lifecycle.build_images()
-                self._lifecycle.load(devices)
+            self._lifecycle.load(devices)
             return f"the fleet is up with {', '.join(settings.devices)}{later}: export KUBECONFIG={paths.KUBECONFIG}"
 
     def down(self) -> str:

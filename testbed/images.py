@@ -9,7 +9,7 @@ has it already is left alone.
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def built(names: list[str] | None = None) -> list[Built]:
     return [image for image in images if image.archive.exists()]
 
 
-def load(images: list[Built], socket: Path) -> list[str]:
+def load(images: Sequence[Built], socket: Path) -> list[str]:
     """Loads those of `images` that the containerd at `socket` does not have; returns their names."""
     ctr = ("ctr", "--address", socket, "--namespace", "k8s.io", "images")
     present = run(*ctr, "list").splitlines()
@@ -127,6 +127,17 @@ def load(images: list[Built], socket: Path) -> list[str]:
         run(*ctr, "label", image.reference, label)
         loaded.append(image.name)
     return loaded
+
+
+def forget_all_but(images: Sequence[Built], socket: Path) -> None:
+    """Removes every name from the containerd at `socket` that is not of `images`, and with it what nothing else needs.
+
+    The kubelet's names are `sha256:` and the image's id.
+    """
+    kept = {image.reference for image in images} | {f"sha256:{image_id(image.archive)}" for image in images}
+    ctr = ("ctr", "--address", socket, "--namespace", "k8s.io", "images")
+    if stale := [name for name in run(*ctr, "list", "--quiet").split() if name not in kept]:
+        run(*ctr, "remove", "--sync", *stale)
 
 
 def image_id(archive: Path) -> str:

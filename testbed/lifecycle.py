@@ -12,6 +12,7 @@ from testbed import (
     cgroups,
     controlplane,
     disks,
+    factory,
     images,
     machine,
     meter,
@@ -70,11 +71,13 @@ class Lifecycle:
 
     def boot(self, plane: ControlPlane, devices: Sequence[Device]) -> None:
         """Powers on those of `devices` that are off and waits until all are Ready and names resolve."""
-        system = images.build(images.system_images())
         self._start_helper(meter.PROCESS, "testbed.meter")
+        template = None
+        if any(not device.image.exists() for device in devices):
+            template = factory.disk(images.built(), binaries.program("kube").parent, plane.authority, self._groups)
         with step("boot " + ", ".join(device.name for device in devices)):
             for device in devices:
-                self.power_on(device, plane)
+                self.power_on(device, plane, template)
             network.route(device.settings for device in devices)
         with step("all nodes are Ready"):
             for device in devices:
@@ -85,14 +88,14 @@ class Lifecycle:
             for manifest in sorted((paths.SOURCES / "manifests").glob("*.yaml")):
                 run(paths.BIN / "kubectl", "apply", "--server-side", "--kubeconfig", paths.KUBECONFIG, "-f", manifest)
             hub = next(device for device in devices if not device.settings.edge)
-            images.load(system, hub.socket())
+            images.load(images.built(), hub.socket())
             wait_until(lambda: self._dns_ready(plane), "cluster DNS is ready", seconds=60)
 
-    def power_on(self, device: Device, plane: ControlPlane | None = None) -> None:
+    def power_on(self, device: Device, plane: ControlPlane | None = None, template: Path | None = None) -> None:
         """Boots one device; its Node is not Ready yet."""
-        pause = images.built(["pause"])
-        preload = [image.archive for image in pause]
-        device.power_on(binaries.program("kube").parent, (plane or self.plane()).authority, preload)
+        preload = [image.archive for image in images.built(["pause"])]
+        authority = (plane or self.plane()).authority
+        device.power_on(binaries.program("kube").parent, authority, preload=preload, template=template)
 
     def wait_ready(self, device: Device, seconds: float = READY_SECONDS) -> None:
         """Waits until the kubelet of the device's last boot says that its Node is Ready."""
@@ -105,9 +108,9 @@ class Lifecycle:
 
         wait_until(ready, f"{device.name} is Ready", seconds=seconds)
 
-    def build_images(self) -> None:
-        """Builds all images that are missing in the cache."""
-        images.build([*images.system_images(), *images.product_images()])
+    def build_images(self, *, product: bool = True) -> None:
+        """Builds the testbed's own images that are missing in the cache, and the product's."""
+        images.build([*images.system_images(), *(images.product_images() if product else ())])
 
     def load(self, devices: Sequence[Device]) -> str:
         """Loads the images that `devices` lack."""

@@ -55,6 +55,13 @@ def connect(device: DeviceSettings) -> None:
     run("ip", "route", "replace", device.pod_range, "via", device.address, "dev", BRIDGE)
 
 
+def disconnect(device: DeviceSettings) -> None:
+    """Removes the namespace and the cable of `device`."""
+    if device.cable in _links():
+        run("ip", "link", "delete", device.cable)
+    _release(namespace(device.name))
+
+
 def route(devices: Iterable[DeviceSettings]) -> None:
     """Routes between the pods of all `devices`; the host reaches Services through the hub."""
     everyone = list(devices)
@@ -81,9 +88,13 @@ def remove() -> None:
         if link == BRIDGE or DeviceSettings.is_cable(link):
             run("ip", "link", "delete", link)
     for held in paths.NETWORKS.glob("*"):
-        if _is_namespace(held):
-            run("umount", held)
-        held.unlink()
+        _release(held)
+
+
+def _release(held: Path) -> None:
+    if _is_namespace(held):
+        run("umount", held)
+    held.unlink(missing_ok=True)
 
 
 def _is_namespace(file: Path) -> bool:

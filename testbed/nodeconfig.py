@@ -17,6 +17,7 @@ EDGE_LABEL = "edgewise.dev/edge=true"
 PAUSE_IMAGE = "edgewise.local/pause:dev"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 MAX_PODS = 60
+CONTAINERD = "containerd"
 _FOLDER = "/run/edgewise"
 
 
@@ -69,7 +70,7 @@ def services(device: DeviceSettings, programs: Path) -> dict[str, list[str]]:
     if device.edge:
         kubelet.append(f"--node-labels={EDGE_LABEL}")
     return {
-        "containerd": ["containerd", f"--config={_FOLDER}/containerd.toml"],
+        CONTAINERD: ["containerd", f"--config={_FOLDER}/containerd.toml"],
         "kubelet": kubelet,
         "kube-proxy": [str(programs / "kube-proxy"), f"--config={_FOLDER}/kube-proxy.yaml"],
     }

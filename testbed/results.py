@@ -1,22 +1,17 @@
 """Fetches results from the gateway as a user outside the cluster does: by port-forward, with a token, over TLS."""
 
 import json
-import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 import urllib3
 
-from testbed import paths
 from testbed.errors import FleetError
 from testbed.fleet import Fleet
-from testbed.install import NAMESPACE
+from testbed.forward import forwarded
 
 READER: Final = "results-reader"
-_FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 class Results:
@@ -65,39 +60,8 @@ def results(fleet: Fleet, namespace: str) -> Iterator[Results]:
     token = fleet.kubectl("create", "token", READER, "--namespace", namespace).strip()
     if not token:
         raise FleetError(f"no token for {account}")
-    with gateway(fleet) as pool:
+    with forwarded(fleet, "service/edgewise-gateway", 443) as pool:
         yield Results(pool, token)
-
-
-@contextmanager
-def gateway(fleet: Fleet) -> Iterator[urllib3.HTTPSConnectionPool]:
-    """A port-forward to the gateway, whose certificate is checked against the ConfigMap edgewise-ca."""
-    ca = fleet.kubectl(
-        "get", "configmap", "edgewise-ca", "--namespace", NAMESPACE, "--output=jsonpath={.data.ca\\.crt}"
-    )
-    command = [str(paths.BIN / "kubectl"), "--kubeconfig", str(paths.KUBECONFIG), "--namespace", NAMESPACE]
-    forward = [*command, "port-forward", "service/edgewise-gateway", ":443"]
-    with (
-        NamedTemporaryFile("w", suffix=".crt") as trusted,
-        subprocess.Popen(forward, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
-    ):
-        trusted.write(ca)
-        trusted.flush()
-        try:
-            port = _port(process)
-            with urllib3.HTTPSConnectionPool("localhost", port, ca_certs=trusted.name, timeout=30, retries=3) as pool:
-                yield pool
-        finally:
-            process.terminate()
-
-
-def _port(process: "subprocess.Popen[str]") -> int:
-    said = []
-    for line in process.stdout or ():
-        said.append(line.strip())
-        if found := _FORWARDED.search(line):
-            return int(found[1])
-    raise FleetError(f"no port-forward to the gateway: {' '.join(said)}")
 
 
 def _apply(fleet: Fleet, body: dict[str, Any], namespace: str) -> None:

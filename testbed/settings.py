@@ -14,6 +14,7 @@ from typing import Self
 from testbed.errors import FleetError
 
 GIB = 1 << 30
+DISK_BYTES = 8 * GIB
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": GIB, "T": 1 << 40}
 
 
@@ -34,7 +35,7 @@ class DeviceSettings:
     edge: bool = True
     quota_percent: float | None = 100
     memory_bytes: int = 2 * GIB
-    disk_bytes: int = 6 * GIB
+    disk_bytes: int = DISK_BYTES
     celsius: float = 45
     lease_seconds: int = 40
     status_seconds: int = 10
@@ -60,7 +61,7 @@ class DeviceSettings:
         return re.fullmatch(r"edgewise-\d+", link) is not None
 
 
-HUB = DeviceSettings("hub", 100, edge=False, quota_percent=None, memory_bytes=4 * GIB, disk_bytes=12 * GIB)
+HUB = DeviceSettings("hub", 100, edge=False, quota_percent=None, memory_bytes=4 * GIB)
 FIRST_DEVICES = (
     DeviceSettings("edge-1", 1, quota_percent=100),
     DeviceSettings("edge-2", 2, quota_percent=50),

@@ -11,6 +11,7 @@ import pluggy
 import pytest
 
 from testbed import Fleet, FleetError
+from testbed.install import install
 
 _TAIL_LINES = 15
 
@@ -22,6 +23,13 @@ def fleet() -> Fleet:
     if not fleet.running:
         fleet.up()
     return fleet
+
+
+@pytest.fixture(scope="session")
+def edgewise(fleet: Fleet) -> None:
+    """Edgewise of this checkout, installed into the fleet by Helm."""
+    fleet.images()
+    install(fleet)
 
 
 @pytest.fixture
