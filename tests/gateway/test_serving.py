@@ -186,6 +186,17 @@ async def test_refusals_say_what_to_do(world: World, token: str | None, path: st
         assert problem.detail.endswith((".", "it."))
 
 
+@pytest.mark.parametrize("path", ["/v1/namespaces/demo/jobs/a%0Ab/files", "/v2/a%0Ab", f"{JOB}/files?uid=a%0Ab"])
+async def test_no_request_makes_a_line_of_its_own_in_the_log(
+    world: World, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with world.gateway(), world.client("ada") as user:
+        assert (await refusal(user, path))[0] == 404
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+    assert any("404" in record.getMessage() for record in caplog.records)
+
+
 @pytest.mark.parametrize("token", ["ada", "bob"])
 async def test_tokens_of_either_audience_may_read(world: World, token: str) -> None:
     async with world.gateway() as agent, world.client(token) as user:

@@ -172,7 +172,7 @@ class Files:
                 return namespace, job, asked
             if await self._current_uid(namespace, job) == asked:
                 return namespace, job, asked
-            raise _no_such_job(namespace, job, f" with UID {asked}")
+            raise _no_such_job(namespace, job, f" with UID {asked!r}")
         current = await self._current_uid(namespace, job) or await self._volume.newest(namespace, job)
         if current is None:
             raise _no_such_job(namespace, job, "")
@@ -251,7 +251,7 @@ class Files:
                         self._metrics.sent_bytes.inc(len(piece))
             except (OSError, Refusal) as error:
                 if request.transport is not None and not request.transport.is_closing():
-                    logger.exception("%s %s is cut off", request.method, request.path)
+                    logger.exception("%s %s is cut off", request.method, request.rel_url.raw_path)
                     request.transport.abort()
                 raise ConnectionAbortedError(str(error)) from error
         await response.write_eof()

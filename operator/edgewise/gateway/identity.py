@@ -61,7 +61,7 @@ class Identity:
         token = _bearer(request)
         if not is_object_name(namespace) or not is_object_name(job):
             raise Refusal(
-                HTTPStatus.NOT_FOUND, "NoSuchJob", f"{namespace}/{job} can't be the name of an EdgeJob: check it."
+                HTTPStatus.NOT_FOUND, "NoSuchJob", f"{namespace!r}/{job!r} can't be the name of an EdgeJob: check it."
             )
         review = await self._review(token, None)
         if not review.authenticated:

@@ -44,7 +44,7 @@ def plan_fault(plan: UploadPlan) -> str | None:
     everywhere, and only the empty content has size 0.
     """
     if not is_object_name(plan.namespace) or not is_object_name(plan.job):
-        return f"{plan.namespace}/{plan.job} can't be the name of an EdgeJob."
+        return f"{plan.namespace!r}/{plan.job!r} can't be the name of an EdgeJob."
     names: set[str] = set()
     sizes: dict[str, int] = {}
     for file in plan.files:

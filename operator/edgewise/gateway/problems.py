@@ -58,10 +58,10 @@ async def problems_as_json(request: web.Request, handler: Handler) -> web.Stream
         return await handler(request)
     except Refusal as refusal:
         log = logger.warning if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
-        log("%s %s: %d %s", request.method, request.path, refusal.status, refusal)
+        log("%s %s: %d %s", request.method, request.rel_url.raw_path, refusal.status, refusal)
         return refusal.response()
     except VolumeFull:
-        logger.warning("%s %s: the results volume is full", request.method, request.path)
+        logger.warning("%s %s: the results volume is full", request.method, request.rel_url.raw_path)
         return Refusal(
             HTTPStatus.INSUFFICIENT_STORAGE,
             "VolumeFull",
@@ -71,10 +71,12 @@ async def problems_as_json(request: web.Request, handler: Handler) -> web.Stream
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
         known = HTTPStatus(error.status)
+        path = request.rel_url.raw_path
+        logger.info("%s %s: %d", request.method, path, known)
         answer = Refusal(
             known,
             "".join(part.capitalize() for part in known.name.split("_")),
-            f"{request.method} {request.path}: {known.phrase}. What there is, is listed at /v1/openapi.json.",
+            f"{request.method} {path}: {known.phrase}. What there is, is listed at /v1/openapi.json.",
         ).response()
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
@@ -82,7 +84,7 @@ async def problems_as_json(request: web.Request, handler: Handler) -> web.Stream
     except Exception:  # the loop's edge: one bad request must not go unanswered, nor unseen
         if (transport := request.transport) is None or transport.is_closing():
             raise
-        logger.exception("%s %s failed", request.method, request.path)
+        logger.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return Refusal(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "InternalError",
