@@ -63,11 +63,18 @@ def status(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--quota", default="100%", show_default=True, help="CPU bound in percent of one core.")
 @click.option("--memory", default="2Gi", show_default=True)
-@click.option("--disk", default="6Gi", show_default=True)
+@click.option("--disk", default="8Gi", show_default=True, help="Another size takes longer: it starts empty.")
 def add(name: str, quota: str, memory: str, disk: str) -> None:
     """Add an edge device."""
     percent, memory_bytes, disk_bytes = parse_percent(quota), parse_bytes(memory), parse_bytes(disk)
     say(Fleet().add(name, quota_percent=percent, memory_bytes=memory_bytes, disk_bytes=disk_bytes))
+
+
+@fleet.command()
+@click.argument("device")
+def remove(device: str) -> None:
+    """Remove an edge device, its Node and its disk."""
+    say(Fleet().remove(device))
 
 
 @fleet.command("power-off")

@@ -162,6 +162,12 @@ class Device:
             process.end(1, signal.SIGKILL)
         self._clear()
 
+    def discard(self) -> None:
+        """Throws the device away: its disk, its cable, its figures; it must be off."""
+        self.image.unlink(missing_ok=True)
+        network.disconnect(self.settings)
+        hostroot.remove(self.name)
+
     def _clear(self) -> None:
         """Waits for the end of what the device held."""
         if self.groups.exists(self.group):

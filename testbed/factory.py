@@ -7,11 +7,10 @@ from it, so a changed image costs the import of that image only.
 """
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed import cgroups, disks, images, network, nodeconfig, paths
+from testbed import cgroups, disks, images, nodeconfig, paths
 from testbed.certificates import Authority
 from testbed.commands import run
 from testbed.device import Device
@@ -43,13 +42,22 @@ def disk(wanted: Sequence[Built], programs: Path, authority: Authority, groups: 
             run("fstrim", device.disk())
         finally:
             device.end()
-            network.disconnect(_SETTINGS)
         _folder().mkdir(parents=True, exist_ok=True)
         older = list(_folder().glob("*.ext4"))
-        shutil.move(device.image, finished)
+        _move(device.image, finished)
+        device.discard()
         for image in older:
             image.unlink()
     return finished
+
+
+def _move(image: Path, target: Path) -> None:
+    try:
+        image.rename(target)
+    except OSError:  # the cache is on another disk
+        fresh = target.with_suffix(".new")
+        run("cp", "--sparse=always", image, fresh)
+        fresh.rename(target)
 
 
 def _newest() -> Path | None:

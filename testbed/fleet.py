@@ -14,7 +14,7 @@ from testbed.commands import run
 from testbed.controlplane import require_running
 from testbed.device import Device
 from testbed.errors import FleetError
-from testbed.settings import DeviceSettings, FleetSettings
+from testbed.settings import DISK_BYTES, GIB, DeviceSettings, FleetSettings
 from testbed.status import DeviceStatus
 from testbed.waiting import wait_until
 
@@ -61,7 +61,6 @@ class Fleet:
             later = " (changed times count from a device's next power-on)" if settings != before else ""
             self._lifecycle.build_images(product=images)
             self._lifecycle.boot(plane, devices)
-            self._lifecycle.load(devices)
             return f"the fleet is up with {', '.join(settings.devices)}{later}: export KUBECONFIG={paths.KUBECONFIG}"
 
     def down(self) -> str:
@@ -74,7 +73,9 @@ class Fleet:
         """Whether this checkout's control plane and at least one node run."""
         return ownership.owner() == paths.CHECKOUT and any(device.on for device in self.devices().values())
 
-    def add(self, name: str, *, quota_percent: float = 100, memory_bytes: int, disk_bytes: int) -> str:
+    def add(
+        self, name: str, *, quota_percent: float = 100, memory_bytes: int = 2 * GIB, disk_bytes: int = DISK_BYTES
+    ) -> str:
         """Adds an edge device and waits until it is Ready with all images."""
         if not _NAME.fullmatch(name):
             raise FleetError(f"{name!r} is no device name: lower-case letters, digits and hyphens, at most 40")
@@ -96,9 +97,24 @@ class Fleet:
             added = self.device(name)
             if added.on:
                 return f"{name} is in the fleet already"
-            self._lifecycle.boot(self._lifecycle.plane(), [*self.devices().values()])
-            self._lifecycle.load([added])
+            awake = [device for device in self.devices().values() if device.on or device.name == name]
+            self._lifecycle.boot(self._lifecycle.plane(), awake)
             return f"{name} is added and Ready"
+
+    def remove(self, name: str) -> str:
+        """Takes an edge device out of the fleet, with its Node and its disk."""
+        with ownership.exclusive():
+            if name not in self.devices():
+                return f"{name} is not in the fleet"
+            device = self.device(name)
+            if not device.settings.edge:
+                raise FleetError(f"{name} is no edge device: it stays")
+            require_running()
+            device.power_off()
+            self._lifecycle.plane().api.delete(f"/api/v1/nodes/{name}")
+            device.discard()
+            self._settings().without_device(name).save(paths.SETTINGS)
+            return f"{name} is removed"
 
     def build(self) -> str:
         """Builds the programs that are missing in the cache."""

@@ -8,6 +8,7 @@ of those files; meter.py writes them. They reach the device at
 
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 
 from testbed import paths
 from testbed.cgroups import Memory
@@ -97,6 +98,11 @@ def create(name: str, celsius: float) -> None:
     write(folder(name) / "proc" / "cpuinfo", "processor\t: 0\nmodel name\t: Edgewise testbed device\n\n")
     write(folder(name) / "proc" / "vmstat", "pswpin 0\npswpout 0\n")
     heat(name, celsius)
+
+
+def remove(name: str) -> None:
+    """Removes the folder of `name`."""
+    rmtree(folder(name), ignore_errors=True)
 
 
 def heat(name: str, celsius: float) -> None:

@@ -27,7 +27,7 @@ from testbed.commands import run
 from testbed.controlplane import ControlPlane
 from testbed.device import PROCESS_PREFIX, Device
 from testbed.progress import step
-from testbed.settings import DeviceSettings
+from testbed.settings import DeviceSettings, FleetSettings
 from testbed.waiting import wait_until
 
 _AT_ONCE = 2
@@ -70,7 +70,7 @@ class Lifecycle:
         return ControlPlane(binaries.program("kube").parent, self._groups)
 
     def boot(self, plane: ControlPlane, devices: Sequence[Device]) -> None:
-        """Powers on those of `devices` that are off and waits until all are Ready and names resolve."""
+        """Powers on those of `devices` that are off; all are Ready then, have their images, and names resolve."""
         self._start_helper(meter.PROCESS, "testbed.meter")
         template = None
         if any(not device.image.exists() for device in devices):
@@ -78,17 +78,17 @@ class Lifecycle:
         with step("boot " + ", ".join(device.name for device in devices)):
             for device in devices:
                 self.power_on(device, plane, template)
-            network.route(device.settings for device in devices)
+            settings = FleetSettings.load(paths.SETTINGS)
+            network.route(settings.devices.values() if settings else ())
         with step("all nodes are Ready"):
             for device in devices:
                 if device.plugged and not device.hung:
                     self.wait_ready(device)
+        self.load([device for device in devices if not device.hung])
         with step("cluster DNS and storage"):
             self._start_helper(storage.PROCESS, "testbed.storage")
             for manifest in sorted((paths.SOURCES / "manifests").glob("*.yaml")):
                 run(paths.BIN / "kubectl", "apply", "--server-side", "--kubeconfig", paths.KUBECONFIG, "-f", manifest)
-            hub = next(device for device in devices if not device.settings.edge)
-            images.load(images.built(), hub.socket())
             wait_until(lambda: self._dns_ready(plane), "cluster DNS is ready", seconds=60)
 
     def power_on(self, device: Device, plane: ControlPlane | None = None, template: Path | None = None) -> None:
@@ -127,7 +127,9 @@ class Lifecycle:
             ended = recorded_processes.recorded()
             for process in ended:
                 if process.name.startswith(PROCESS_PREFIX):
-                    Device(DeviceSettings(process.name.removeprefix(PROCESS_PREFIX), 1), self._groups).end()
+                    device = Device(DeviceSettings(process.name.removeprefix(PROCESS_PREFIX), 1), self._groups)
+                    device.power_off()  # cut, because its disk is thrown away and need not be written out
+                    device.end()
             for name in (meter.PROCESS, storage.PROCESS, *reversed(controlplane.COMPONENTS)):
                 if process_left := recorded_processes.find(name):
                     process_left.end(20, signal.SIGKILL)  # what they hold is thrown away

@@ -63,8 +63,8 @@ def disconnect(device: DeviceSettings) -> None:
 
 
 def route(devices: Iterable[DeviceSettings]) -> None:
-    """Routes between the pods of all `devices`; the host reaches Services through the hub."""
-    everyone = list(devices)
+    """Routes between the pods of all connected `devices`; the host reaches Services through the hub."""
+    everyone = [device for device in devices if _is_namespace(namespace(device.name))]
     for device in everyone:
         others = [other for other in everyone if other.name != device.name]
         _inside(device.name, *(f"route replace {other.pod_range} via {other.address}" for other in others))
@@ -73,7 +73,7 @@ def route(devices: Iterable[DeviceSettings]) -> None:
 
 
 def set_cable(device: DeviceSettings, *, plugged: bool) -> None:
-    """Plugs or pulls the cable of `device`; plugging restores the routes that pulling lost."""
+    """Plugs or pulls the cable of `device`."""
     run("ip", "link", "set", device.cable, "up" if plugged else "down")
 
 

@@ -101,6 +101,10 @@ class FleetSettings:
         """These settings with `device` added or changed."""
         return FleetSettings({**self.devices, device.name: device})
 
+    def without_device(self, name: str) -> "FleetSettings":
+        """These settings without device `name`."""
+        return FleetSettings({other: device for other, device in self.devices.items() if other != name})
+
     def timed(self, lease_seconds: int | None, status_seconds: int | None) -> "FleetSettings":
         """These settings with the kubelets' times changed where they are given."""
         changed = [
