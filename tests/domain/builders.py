@@ -158,7 +158,7 @@ def snapshot(
     pods: tuple[PodView, ...] = (),
     manifests: tuple[wire.Manifest, ...] = (),
     installation: Installation | None = None,
-    beats_without_node: tuple[str, ...] = (),
+    newcomers: tuple[str, ...] = (),
 ) -> Snapshot:
     by_job: dict[str, tuple[PodView, ...]] = {}
     for one in pods:
@@ -169,7 +169,7 @@ def snapshot(
         jobs={one.key: one for one in jobs},
         pods=by_job,
         manifests={one.pod_uid: one for one in manifests},
-        beats_without_node=frozenset(beats_without_node),
+        newcomers={name: kube() for name in newcomers},
         installation=installation or Installation(priority_class="edgewise-jobs", gateway_url="https://gateway"),
     )
 

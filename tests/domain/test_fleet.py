@@ -29,8 +29,8 @@ def at(later: timedelta, node: NodeView, newer: BeatView) -> EdgeNodeStatus | No
 
 
 def test_a_device_that_reports_gets_an_edge_node() -> None:
-    plan = planned(nodes=(), beats_without_node=("edge-9",))
-    assert [one for one in plan.actions if isinstance(one, CreateNode)] == [CreateNode("edge-9")]
+    plan = planned(nodes=(), newcomers=("edge-9",))
+    assert [one for one in plan.actions if isinstance(one, CreateNode)] == [CreateNode("edge-9", "node")]
 
 
 def test_the_first_status_says_everything() -> None:

@@ -121,10 +121,7 @@ def test_a_hot_device_gets_no_work_and_the_reason_is_told(fleet: Fleet, namespac
     make_app(fleet, namespace, "report", REPORT)
     assert start(fleet, namespace, "before", "report").until("Complete")["node"] == "edge-1"
     fleet.heat("edge-1", 95)
-    hot = {"edge-1": "TooHot"}
-    wait_until(
-        lambda: hot.items() <= {n["metadata"]["name"]: _ready(n) for n in edge_nodes(fleet)}.items(), "hot", seconds=30
-    )
+    wait_until(lambda: _reasons(fleet)["edge-1"] == "TooHot", "edge-1 is too hot", seconds=30)
     status = start(fleet, namespace, "after", "report").until("Complete")
     assert status["node"] != "edge-1"
     rejected = {one["node"]: one for one in status["placement"]["rejected"]}

@@ -237,9 +237,11 @@ class World:
             jobs=dict(self.jobs.objects),
             pods={uid: tuple(pods) for uid, pods in by_job.items()},
             manifests=dict(self.manifests),
-            beats_without_node=frozenset(
-                name for name in self.beats.devices() if name not in self.edge_nodes.objects and name in self.kube_nodes
-            ),
+            newcomers={
+                name: self.kube_nodes[name]
+                for name in self.beats.devices()
+                if name not in self.edge_nodes.objects and name in self.kube_nodes
+            },
             installation=self.installation,
         )
 

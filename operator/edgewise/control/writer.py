@@ -119,7 +119,9 @@ class Writer:
         self._world.saw(action.plural, json.decode(answer))
 
     async def _create_node(self, action: CreateNode) -> None:
-        body = {"apiVersion": API_VERSION, "kind": "EdgeNode", "metadata": {"name": action.name}, "spec": {}}
+        owner = {"apiVersion": "v1", "kind": "Node", "name": action.name, "uid": action.node_uid}
+        metadata = {"name": action.name, "ownerReferences": [owner]}
+        body = {"apiVersion": API_VERSION, "kind": "EdgeNode", "metadata": metadata, "spec": {}}
         try:
             answer = await self._client.ask("POST", f"{GROUP_PATH}/edgenodes", body)
         except Refused as error:

@@ -10,9 +10,10 @@ from edgewise.domain.views import Key
 
 @dataclass(frozen=True, slots=True)
 class CreateNode:
-    """Make the EdgeNode of a device whose agent has reported for the first time."""
+    """Make the EdgeNode of a device whose agent has reported for the first time. It goes when its Node goes."""
 
     name: str
+    node_uid: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ MEANINGFUL: Final = 0.10
 
 def report(snapshot: Snapshot, usage: dict[str, Usage], now: datetime) -> list[Action]:
     """The EdgeNodes to make, and the statuses to write."""
-    actions: list[Action] = [CreateNode(name) for name in sorted(snapshot.beats_without_node)]
+    actions: list[Action] = [CreateNode(name, node.uid) for name, node in snapshot.newcomers.items()]
     actions += [
         PatchStatus("edgenodes", Key("", node.name), node.resource_version, status_body(node.status), status_body(new))
         for node in snapshot.nodes.values()

@@ -193,6 +193,6 @@ class Snapshot:
     """every job pod, by its job's UID"""
     manifests: Mapping[str, wire.Manifest]
     """results that the gateway holds and has asked a verdict for, by pod UID"""
-    beats_without_node: frozenset[str] = frozenset()
+    newcomers: Mapping[str, KubeNode] = field(default_factory=dict)
     """devices whose agent reports but that have no EdgeNode yet"""
     installation: Installation = field(default_factory=Installation)
