@@ -104,7 +104,6 @@ class Device:
         *,
         preload: Sequence[Path] = (),
         services: Sequence[str] = (),
-        template: Path | None = None,
     ) -> bool:
         """Boots the device; False when it has power already. Does not wait for its Node.
 
@@ -113,12 +112,11 @@ class Device:
             authority: signs the device's certificate.
             preload: archives of images that must be there before the kubelet starts.
             services: start these only; all without any.
-            template: what a new disk is a copy of.
         """
         if self.on:
             return False
         self._clear()
-        disks.create(self.image, self.settings.disk_bytes, template)
+        self.create_disk()
         network.connect(self.settings)
         system = f"{self.group}/system"
         self.groups.create(system)
@@ -141,6 +139,10 @@ class Device:
         )
         wait_until(self._init, f"{self.name} starts", seconds=10, every_seconds=0.02)
         return True
+
+    def create_disk(self, template: Path | None = None) -> None:
+        """Makes its disk, a copy of `template` if that has the size; keeps one that exists."""
+        disks.create(self.image, self.settings.disk_bytes, template)
 
     def power_off(self) -> bool:
         """Cuts the power: nothing unwritten reaches the disk, all processes end at once; False when it is off."""

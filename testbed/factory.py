@@ -39,6 +39,7 @@ def disk(wanted: Sequence[Built], programs: Path, authority: Authority, groups: 
             wait_until(lambda: device.socket().exists(), "the factory's containerd answers", seconds=30)
             device.load(wanted)
             images.forget_all_but(wanted, device.socket())
+            run("sync", "--file-system", device.disk())
             run("fstrim", device.disk())
         finally:
             device.end()

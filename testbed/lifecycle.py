@@ -72,12 +72,13 @@ class Lifecycle:
     def boot(self, plane: ControlPlane, devices: Sequence[Device]) -> None:
         """Powers on those of `devices` that are off; all are Ready then, have their images, and names resolve."""
         self._start_helper(meter.PROCESS, "testbed.meter")
-        template = None
-        if any(not device.image.exists() for device in devices):
+        if new := [device for device in devices if not device.image.exists()]:
             template = factory.disk(images.built(), binaries.program("kube").parent, plane.authority, self._groups)
+            with step("copy the factory disk"), ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(lambda device: device.create_disk(template), new))
         with step("boot " + ", ".join(device.name for device in devices)):
             for device in devices:
-                self.power_on(device, plane, template)
+                self.power_on(device, plane)
             settings = FleetSettings.load(paths.SETTINGS)
             network.route(settings.devices.values() if settings else ())
         with step("all nodes are Ready"):
@@ -91,11 +92,11 @@ class Lifecycle:
                 run(paths.BIN / "kubectl", "apply", "--server-side", "--kubeconfig", paths.KUBECONFIG, "-f", manifest)
             wait_until(lambda: self._dns_ready(plane), "cluster DNS is ready", seconds=60)
 
-    def power_on(self, device: Device, plane: ControlPlane | None = None, template: Path | None = None) -> None:
+    def power_on(self, device: Device, plane: ControlPlane | None = None) -> None:
         """Boots one device; its Node is not Ready yet."""
         preload = [image.archive for image in images.built(["pause"])]
         authority = (plane or self.plane()).authority
-        device.power_on(binaries.program("kube").parent, authority, preload=preload, template=template)
+        device.power_on(binaries.program("kube").parent, authority, preload=preload)
 
     def wait_ready(self, device: Device, seconds: float = READY_SECONDS) -> None:
         """Waits until the kubelet of the device's last boot says that its Node is Ready."""
