@@ -20,7 +20,7 @@ API = f"https://{HOST_ADDRESS}:6443"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _ETCD = "https://127.0.0.1:23579"
-_ETCD_PEER = "http://127.0.0.1:23580"
+_ETCD_PEER = "https://127.0.0.1:23580"
 _NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 
 

@@ -234,8 +234,9 @@ class Fleet:
         wait_until(condition, what, seconds=seconds)
 
     def devices(self) -> dict[str, Device]:
-        """All nodes by name, the hub first; empty when the fleet was never up."""
-        settings = FleetSettings.load(paths.SETTINGS)
+        """All nodes by name, the hub first; empty when the fleet is down."""
+        ownership.require()
+        settings = FleetSettings.load(paths.SETTINGS) if ownership.owner() == paths.CHECKOUT else None
         wanted: Iterable[DeviceSettings] = settings.devices.values() if settings else ()
         return {device.name: Device(device, self._groups) for device in wanted}
 
@@ -250,7 +251,6 @@ class Fleet:
             raise FleetError("the fleet is down: start it with `make up` or `fleet up`")
         if name not in devices:
             raise FleetError(f"no device {name} in the fleet: there are {', '.join(devices)}")
-        ownership.require()
         return devices[name]
 
     def _settings(self) -> FleetSettings:
