@@ -1,6 +1,5 @@
-"""A real API server for the tests of the kinds, found by KUBECONFIG or in the testbed."""
+"""The fleet's API server for the tests of the kinds."""
 
-import os
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -16,17 +15,7 @@ from kubernetes import config
 from tests.api.cluster import APPLY_PATCH, Cluster, Refused
 from tests.api.examples import EXAMPLES, named
 
-ROOT = Path(__file__).parents[2]
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-
-@pytest.fixture(scope="session")
-def kubeconfig() -> Path:
-    """The kubeconfig of the cluster that the tests may use."""
-    path = Path(os.environ.get("KUBECONFIG") or ROOT / ".testbed/kubeconfig")
-    if not path.exists():
-        pytest.fail(f"no cluster: {path} is not there; start one with `make up` or set KUBECONFIG", pytrace=False)
-    return path
 
 
 @pytest.fixture(scope="session")

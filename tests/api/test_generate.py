@@ -9,11 +9,13 @@ import pytest
 import yaml
 from edgewise.api.generate import crd_files, find_helm
 
+from testbed import Fleet
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the generated files are made from, and helm on PATH."""
     helm = find_helm(ROOT)
     if helm is None:

@@ -5,14 +5,17 @@ from pathlib import Path
 import pytest
 from edgewise.api.generate import find_helm
 
-from tests.api.conftest import ROOT, cluster, kubeconfig
+from testbed import Fleet
+from tests.api.conftest import cluster
 from tests.chart.rendering import Helm
 
-__all__ = ["cluster", "helm", "kubeconfig"]
+__all__ = ["cluster", "helm"]
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def helm() -> Helm:
+def helm(fleet: Fleet) -> Helm:
     """helm, at work on the chart of this checkout."""
     path = find_helm(ROOT)
     if path is None:

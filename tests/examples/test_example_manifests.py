@@ -1,35 +1,26 @@
 """The examples' manifests as a real API server takes them: every field is known, and their parts name each other."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import yaml
 
+from testbed import Fleet
 from tests.examples.conftest import ROOT
 
-KUBECTL = ROOT / ".testbed" / "bin" / "kubectl"
 EXAMPLES = ("surveillance", "vehicles")
 
 Kubectl = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def kubectl() -> Kubectl:
-    """kubectl for the cluster of KUBECONFIG or the testbed; returns what it prints."""
-    kubeconfig = Path(os.environ.get("KUBECONFIG") or ROOT / ".testbed" / "kubeconfig")
-    for needed in (KUBECTL, kubeconfig):
-        if not needed.exists():
-            pytest.fail(f"no cluster: {needed} is not there; start one with `make up`", pytrace=False)
+def kubectl(fleet: Fleet) -> Kubectl:
+    """kubectl for the fleet; returns what it prints."""
 
     def run(*arguments: str, given: str | None = None) -> str:
-        ended = subprocess.run([KUBECTL, *arguments], input=given, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
+        return fleet.kubectl(*arguments, stdin=given)
 
     return run
 

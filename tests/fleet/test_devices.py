@@ -84,6 +84,18 @@ def test_device_that_hangs_answers_nobody_and_goes_on_where_it_was(fleet: Fleet,
     assert pod.restarts() == 0
 
 
+def test_added_device_is_ready_with_its_images_and_leaves_with_its_node(fleet: Fleet, namespace: str) -> None:
+    assert fleet.add("edge-added", quota_percent=50) == "edge-added is added and Ready"
+    assert fleet.add("edge-added") == "edge-added is in the fleet already"
+    try:
+        run_pod(fleet, namespace, "edge-added")
+    finally:
+        assert fleet.remove("edge-added") == "edge-added is removed"
+
+    assert fleet.remove("edge-added") == "edge-added is not in the fleet"
+    assert "edge-added" not in fleet.kubectl("get", "nodes", "--output=name")
+
+
 def test_unknown_device_is_refused_by_name(fleet: Fleet) -> None:
     with pytest.raises(FleetError, match="no device edge-99"):
         fleet.fill("edge-99", 50)

@@ -68,7 +68,7 @@ class _Failure(Struct):
     message: str = ""
 
 
-class _Forgotten(Exception):
+class Forgotten(Exception):
     """The server no longer knows the version that we have seen last."""
 
 
@@ -99,7 +99,7 @@ class Reflector(Generic[Object]):
                     version = await self._list()
             try:
                 await self._follow(version)
-            except _Forgotten:
+            except Forgotten:
                 logger.info("watch %s: the server has forgotten our version; listing anew", self.path)
             except (Unreachable, Refused, DecodeError) as error:
                 logger.warning("%s; listing anew", error)
@@ -122,9 +122,9 @@ class Reflector(Generic[Object]):
         while True:
             query = {**self.query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
             async for line in self.client.lines(self.path, query, silence=self.silence):
-                version = self._take(line) or version
+                version = self.take(line) or version
 
-    def _take(self, line: bytes) -> str | None:
+    def take(self, line: bytes) -> str | None:
         """Handle one line of the watch; the version that it brings us to."""
         event = json.decode(line, type=_Event)
         self.heard_at = time.monotonic()
@@ -136,6 +136,6 @@ class Reflector(Generic[Object]):
             case "ERROR":
                 failure = json.decode(event.object, type=_Failure)
                 if failure.code == HTTPStatus.GONE:
-                    raise _Forgotten(failure.message)
+                    raise Forgotten(failure.message)
                 raise Refused(f"watch {self.path}", failure.code, "", failure.message)
         return json.decode(event.object, type=_Bookmark).metadata.resource_version

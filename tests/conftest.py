@@ -1,0 +1,60 @@
+"""The fleet: one for the whole run, taken as it is or started, and then ended again.
+
+A failing test shows what the cluster and the devices said.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pluggy
+import pytest
+
+from testbed import Fleet, FleetError, paths
+
+_TAIL_LINES = 15
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """The fleet. One that was not running before the tests does not run after them."""
+    fleet = Fleet()
+    ran_before = fleet.running
+    fleet.up()
+    yield fleet
+    if not ran_before:
+        fleet.down()
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(fleet: Fleet) -> Path:
+    """What reaches the fleet's API server."""
+    return paths.KUBECONFIG
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
+    """Adds the state of the fleet to the report of a test of devices that failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and "fleet" in item.path.parent.parts:
+        report.sections.extend(_fleet_says(Fleet()))
+
+
+def _fleet_says(fleet: Fleet) -> Iterator[tuple[str, str]]:
+    views: dict[str, Callable[[], str]] = {
+        "devices": lambda: "\n".join(device.row() for device in fleet.status()),
+        "pods": lambda: fleet.kubectl("get", "pods", "--all-namespaces", "--output=wide"),
+        "events": lambda: _tail(fleet.kubectl("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp")),
+    }
+    for title, view in views.items():
+        try:
+            yield title, view()
+        except FleetError as error:
+            yield title, str(error)
+    for name in fleet.devices():
+        for file in fleet.logs(name):
+            yield f"{name}: {file.name}", _tail(Path(file).read_text(errors="replace"))
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.splitlines()[-_TAIL_LINES:])

@@ -1,0 +1,297 @@
+"""Reflector, writer, Lease and certificates against a real API server: races, gaps and restarts included."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from edgewise.api import merge_patch
+from edgewise.control.audit import Audit
+from edgewise.control.certificates import Certificates
+from edgewise.control.leadership import LeadershipLost, lead_when_elected
+from edgewise.control.objects import PodObject, decode_pod
+from edgewise.control.reflector import Forgotten, Reflector
+from edgewise.control.settings import Settings
+from edgewise.control.world import World
+from edgewise.control.writer import Writer
+from edgewise.domain.actions import CreatePod, DeletePod, Event, PatchStatus
+from edgewise.domain.pods import build_pod
+from edgewise.domain.views import Installation, JobView, Key
+from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
+from msgspec import json
+from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_delay, wait_fixed
+
+from tests.domain.builders import app
+
+SOON = 20.0
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until `condition` holds. Fails with `what` after a while."""
+    waiting = AsyncRetrying(
+        retry=retry_if_result(lambda held: not held), stop=stop_after_delay(SOON), wait=wait_fixed(0.02)
+    )
+
+    async def look() -> object:
+        return condition()
+
+    try:
+        await waiting(look)
+    except RetryError:
+        pytest.fail(f"not within {SOON} s: {what}")
+
+
+@dataclass
+class Seen:
+    """A sink that remembers names."""
+
+    names: set[str] = field(default_factory=set)
+    lists: int = 0
+
+    def replaced(self, objects: list[PodObject]) -> None:
+        self.names = {pod.metadata.name for pod in objects}
+        self.lists += 1
+
+    def changed(self, item: PodObject) -> None:
+        self.names.add(item.metadata.name)
+
+    def deleted(self, item: PodObject) -> None:
+        self.names.discard(item.metadata.name)
+
+
+def bare_pod(name: str) -> dict[str, Any]:
+    """A pod that no scheduler takes."""
+    spec = {"schedulerName": "nobody", "containers": [{"name": "app", "image": "none:1"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"test": "yes"}}, "spec": spec}
+
+
+async def test_reflector_lists_follows_and_survives_silence(client: KubeClient, namespace: str) -> None:
+    path, sink = f"/api/v1/namespaces/{namespace}/pods", Seen()
+    await client.ask("POST", path, bare_pod("first"))
+    reflector = Reflector(client, path, decode_pod, sink, {"labelSelector": "test=yes"}, silence=timedelta(seconds=1))
+    running = asyncio.create_task(reflector.run())
+    try:
+        await until(lambda: sink.names == {"first"}, "the first list")
+        assert reflector.complete.is_set()
+        await client.ask("POST", path, bare_pod("second"))
+        await until(lambda: sink.names == {"first", "second"}, "the second pod by watch")
+        await until(lambda: sink.lists > 1, "another list after a silence of over a second")
+        await client.ask("DELETE", f"{path}/first", {"gracePeriodSeconds": 0})
+        await until(lambda: sink.names == {"second"}, "the deletion by watch")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_reflector_lists_anew_when_the_server_has_forgotten(client: KubeClient, namespace: str) -> None:
+    """A watch from a version that is not there any more gets 410 Gone, which is no fault but a reason to list."""
+    path, sink = f"/api/v1/namespaces/{namespace}/pods", Seen()
+    reflector = Reflector(client, path, decode_pod, sink)
+    gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
+    with pytest.raises(Forgotten, match="too old"):
+        reflector.take(json.encode(gone))
+    failed = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is away"}}
+    with pytest.raises(Refused, match="etcd is away"):
+        reflector.take(json.encode(failed))
+    bookmark = {"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {"resourceVersion": "42"}}}
+    assert reflector.take(json.encode(bookmark)) == "42"
+
+
+async def test_no_server_is_unreachable(kubeconfig: Any) -> None:
+    client = await KubeClient.connect(kubeconfig)
+    client._api.configuration.host = "https://127.0.0.1:9"
+    with pytest.raises(Unreachable, match="GET /version"):
+        await client.ask("GET", "/version")
+    await client.close()
+
+
+@pytest_asyncio.fixture
+async def job(client: KubeClient, namespace: str, kinds: None) -> JobView:
+    """A suspended EdgeJob, which a running operator leaves alone."""
+    body = {
+        "apiVersion": "edgewise.dev/v1alpha1",
+        "kind": "EdgeJob",
+        "metadata": {"name": "run", "namespace": namespace},
+        "spec": {"appRef": {"name": "faces"}, "suspend": True},
+    }
+    answer = await client.ask("POST", f"/apis/edgewise.dev/v1alpha1/namespaces/{namespace}/edgejobs", body)
+    world = World(Installation())
+    world.saw("edgejobs", json.decode(answer))
+    return world.jobs.objects[Key(namespace, "run")]
+
+
+def creation(job: JobView) -> CreatePod:
+    manifest = build_pod(job, app().spec, attempt=1, node="nowhere", placement="{}", priority_class="", deadline=None)
+    manifest["spec"]["schedulerName"] = "nobody"
+    return CreatePod(job.key, job.uid, manifest)
+
+
+async def test_a_pod_is_made_once_and_known_at_once(client: KubeClient, job: JobView) -> None:
+    world = World(Installation())
+    writer = Writer(client, world, "test")
+    for _ in range(2):  # the second as after a crash between the creation and its record
+        assert await writer.apply([creation(job)]) == 0
+    pods = list(world.pods.objects.values())
+    assert [(pod.key.name, pod.job_uid, pod.node) for pod in pods] == [(f"run-{job.uid[:5]}-1", job.uid, "nowhere")]
+    listed = json.decode(await client.ask("GET", f"/api/v1/namespaces/{job.key.namespace}/pods"))
+    assert len(listed["items"]) == 1
+
+
+async def test_a_strangers_pod_of_that_name_is_not_taken_for_ours(client: KubeClient, job: JobView) -> None:
+    name = creation(job).manifest["metadata"]["name"]
+    await client.ask("POST", f"/api/v1/namespaces/{job.key.namespace}/pods", bare_pod(name))
+    world = World(Installation())
+    assert await Writer(client, world, "test").apply([creation(job)]) == 1
+    assert not world.pods.objects
+
+
+async def test_deleting_is_of_that_very_pod(client: KubeClient, job: JobView) -> None:
+    world = World(Installation())
+    writer = Writer(client, world, "test")
+    await writer.apply([creation(job)])
+    pod = next(iter(world.pods.objects.values()))
+    path = f"/api/v1/namespaces/{pod.key.namespace}/pods/{pod.key.name}"
+    other = "99999999-0000-4000-8000-000000000000"
+    assert await writer.apply([DeletePod(pod.key, other)]) == 0
+    assert await writer.apply([DeletePod(pod.key, pod.uid, resource_version="1")]) == 0
+    assert json.decode(await client.ask("GET", path))["metadata"]["uid"] == pod.uid, "both preconditions failed"
+    assert await writer.apply([DeletePod(pod.key, pod.uid, pod.resource_version)]) == 0
+    with pytest.raises(Refused, match="NotFound"):
+        await client.ask("GET", path)
+    assert await writer.apply([DeletePod(pod.key, pod.uid)]) == 0, "gone already is as asked"
+
+
+def patch(job: JobView, phase: str) -> PatchStatus:
+    return PatchStatus("edgejobs", job.key, job.resource_version, {"phase": "Pending"}, {"phase": phase})
+
+
+async def test_a_status_is_written_only_over_what_was_seen(client: KubeClient, job: JobView) -> None:
+    world = World(Installation())
+    writer = Writer(client, world, "test")
+    path = f"/apis/edgewise.dev/v1alpha1/namespaces/{job.key.namespace}/edgejobs/run"
+    assert await writer.apply([patch(job, "Bound")]) == 0
+    known = world.jobs.objects[job.key]
+    assert known.status.phase == "Bound"
+    assert await writer.apply([patch(job, "Running")]) == 0, "a lost race is settled: the newer state comes by watch"
+    assert json.decode(await client.ask("GET", path))["status"]["phase"] == "Bound"
+    assert await writer.apply([patch(replace(job, resource_version=known.resource_version), "Running")]) == 0
+    assert json.decode(await client.ask("GET", path))["status"]["phase"] == "Running"
+
+
+async def test_events_are_shown_with_their_object(client: KubeClient, job: JobView) -> None:
+    writer = Writer(client, World(Installation()), "operator-1")
+    event = Event("EdgeJob", job.key, job.uid, warning=True, reason="Stalled", message="why")
+    assert await writer.apply([event]) == 0
+    query = {"fieldSelector": f"involvedObject.uid={job.uid}"}
+    events = json.decode(await client.ask("GET", f"/api/v1/namespaces/{job.key.namespace}/events", query=query))
+    assert [(one["type"], one["reason"], one["message"]) for one in events["items"]] == [("Warning", "Stalled", "why")]
+
+
+async def test_audit_drops_ghosts_and_sees_a_watch_that_has_stopped(client: KubeClient, job: JobView) -> None:
+    world = World(Installation())
+    audit = Audit(client, world)
+    await audit.once()
+    assert not audit.complete.is_set(), "the cache has not seen the job"
+    await audit.once()
+    assert audit.fault(timedelta(0)) is not None
+    assert "behind the API server" in (audit.fault(timedelta(0)) or "")
+    ghost = replace(job, key=Key("demo", "ghost"), uid="ghost", resource_version="1")
+    world.jobs.put(ghost.key, ghost)
+    await audit.once()
+    assert ghost.key not in world.jobs.objects
+
+
+def settings(namespace: str, pod: str = "operator-1") -> Settings:
+    return Settings(namespace=namespace, pod_name=pod)
+
+
+async def test_certificates_are_made_kept_and_trusted(client: KubeClient, namespace: str) -> None:
+    first = Certificates(client, settings(namespace))
+    await first.ensure()
+    secrets = f"/api/v1/namespaces/{namespace}/secrets"
+    names = {one["metadata"]["name"]: one for one in json.decode(await client.ask("GET", secrets))["items"]}
+    assert {"edgewise-ca", "edgewise-operator-tls", "edgewise-gateway-tls"} <= set(names)
+    trusted = json.decode(await client.ask("GET", f"/api/v1/namespaces/{namespace}/configmaps/edgewise-ca"))
+    assert trusted["data"]["ca.crt"].encode() == base64.b64decode(names["edgewise-ca"]["data"]["tls.crt"])
+
+    await Certificates(client, settings(namespace)).ensure()
+    again = {one["metadata"]["name"]: one for one in json.decode(await client.ask("GET", secrets))["items"]}
+    assert {name: one["metadata"]["resourceVersion"] for name, one in again.items()} == {
+        name: one["metadata"]["resourceVersion"] for name, one in names.items()
+    }, "nothing is due, so nothing is written"
+
+    emptied = {"data": {"tls.crt": "", "tls.key": ""}}
+    await client.ask("PATCH", f"{secrets}/edgewise-gateway-tls", emptied, content_type=MERGE_PATCH)
+    await first.ensure()
+    mended = json.decode(await client.ask("GET", f"{secrets}/edgewise-gateway-tls"))
+    assert b"BEGIN CERTIFICATE" in base64.b64decode(mended["data"]["tls.crt"])
+
+
+async def test_existing_certificates_are_only_read(client: KubeClient, namespace: str) -> None:
+    existing = Settings(namespace=namespace, pod_name="operator-1", tls_mode="Existing")
+    with pytest.raises(Refused, match="edgewise-operator-tls is missing"):
+        await Certificates(client, existing).ensure()
+
+
+async def test_one_leads_and_the_next_takes_over(client: KubeClient, namespace: str) -> None:
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    for name in ("operator-1", "operator-2"):
+        await client.ask("POST", pods, bare_pod(name))
+    leading: list[str] = []
+
+    def leader(name: str) -> "asyncio.Task[None]":
+        async def lead() -> None:
+            leading.append(name)
+            await asyncio.Event().wait()
+
+        return asyncio.create_task(lead_when_elected(client, settings(namespace, name), lead))
+
+    async def labelled() -> list[str]:
+        query = {"labelSelector": "edgewise.dev/leader=true"}
+        return [one["metadata"]["name"] for one in json.decode(await client.ask("GET", pods, query=query))["items"]]
+
+    first = leader("operator-1")
+    await until(lambda: leading == ["operator-1"], "the first leads")
+    second = leader("operator-2")
+    assert await labelled() == ["operator-1"]
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await until(lambda: leading == ["operator-1", "operator-2"], "the second takes over")
+    assert await labelled() == ["operator-2"]
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_a_leader_whose_lease_is_taken_ends(client: KubeClient, namespace: str) -> None:
+    await client.ask("POST", f"/api/v1/namespaces/{namespace}/pods", bare_pod("operator-1"))
+    started = asyncio.Event()
+
+    async def lead() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    leading = asyncio.create_task(lead_when_elected(client, settings(namespace), lead))
+    await started.wait()
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/edgewise-operator"
+    taken = {"spec": {"holderIdentity": "operator-2", "leaseDurationSeconds": 3600}}
+    await client.ask("PATCH", lease, taken, content_type=MERGE_PATCH)
+    with pytest.raises(LeadershipLost):
+        await asyncio.wait_for(leading, 2 * SOON)
+
+
+async def test_a_part_that_fails_ends_the_leader(client: KubeClient, namespace: str) -> None:
+    await client.ask("POST", f"/api/v1/namespaces/{namespace}/pods", bare_pod("operator-1"))
+
+    async def lead() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await lead_when_elected(client, settings(namespace), lead)
+
+
+def test_a_merge_patch_removes_what_is_no_more() -> None:
+    assert merge_patch({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"c": 1}}) == {"a": None, "b": {"d": None}}

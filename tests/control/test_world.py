@@ -1,0 +1,133 @@
+"""The caches hold the newest of what was seen, in whatever order watches and the writer's own answers arrive."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgewise.control.objects import decode_pod
+from edgewise.control.world import Cache, PodSink, World
+from edgewise.domain.views import Installation, Key, PodPhase
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import json
+
+
+@dataclass(frozen=True)
+class Thing:
+    uid: str
+    resource_version: str
+
+
+@given(st.permutations([Thing("a", str(version)) for version in range(1, 7)]))
+def test_any_order_of_versions_ends_with_the_newest(seen: list[Thing]) -> None:
+    cache: Cache[str, Thing] = Cache()
+    for thing in seen:
+        cache.put("x", thing)
+    assert cache.objects["x"].resource_version == "6"
+
+
+@given(st.permutations(["1", "2", "gone", "3"]))
+def test_what_was_deleted_stays_deleted(events: list[str]) -> None:
+    cache: Cache[str, Thing] = Cache()
+    deleted = False
+    for event in events:
+        if event == "gone":
+            cache.drop("x", "a")
+            deleted = True
+        else:
+            kept = cache.put("x", Thing("a", event))
+            assert not (kept and deleted)
+    assert "x" not in cache.objects
+
+
+def test_a_namesake_takes_the_place() -> None:
+    cache: Cache[str, Thing] = Cache()
+    cache.put("x", Thing("a", "9"))
+    assert cache.put("x", Thing("b", "10"))
+    assert not cache.drop("x", "a"), "the late deletion of the first must not take the second"
+    assert cache.objects["x"].uid == "b"
+
+
+def test_a_whole_list_drops_what_it_does_not_hold_unless_newer() -> None:
+    cache: Cache[str, Thing] = Cache()
+    for name, version in (("old", "5"), ("listed", "6"), ("newer", "20")):
+        cache.put(name, Thing(name, version))
+    assert cache.keep_only({"listed"}, 10)
+    assert set(cache.objects) == {"listed", "newer"}
+
+
+LABELS = {"job": "run", "job-uid": "j", "attempt": "1", "node": "e"}
+
+
+def pod(**status: Any) -> bytes:
+    labels = {
+        "edgewise.dev/job": "run",
+        "edgewise.dev/job-uid": "j",
+        "edgewise.dev/attempt": "1",
+        "edgewise.dev/node": "e",
+    }
+    volume = {"name": "edgewise-outputs", "csi": {"driver": "outputs.edgewise.dev"}}
+    return json.encode(
+        {
+            "metadata": {"name": "run-1", "namespace": "demo", "uid": "p", "resourceVersion": "7", "labels": labels},
+            "spec": {
+                "nodeName": "e",
+                "volumes": [volume],
+                "containers": [{"resources": {"requests": {"cpu": "250m", "memory": "1Gi"}}}],
+            },
+            "status": status,
+        }
+    )
+
+
+def test_a_pod_is_read_as_kubelet_writes_it() -> None:
+    ended = {
+        "exitCode": 137,
+        "reason": "OOMKilled",
+        "startedAt": "2026-03-01T12:00:00Z",
+        "finishedAt": "2026-03-01T12:00:09Z",
+    }
+    view = decode_pod(pod(phase="Failed", containerStatuses=[{"state": {"terminated": ended}}])).view(None)
+    assert (view.phase, view.exit_code, view.reason) == (PodPhase.FAILED, 137, "OOMKilled")
+    assert view.finished_at is not None
+    assert view.started_at is not None
+    assert (view.finished_at - view.started_at).total_seconds() == 9
+    assert view.requests == {"cpu": 0.25, "memory": 2**30}
+    assert (view.bound, view.has_outputs, view.attempt, view.node) == (True, True, 1, "e")
+
+
+def test_a_waiting_pod_says_why() -> None:
+    waiting = {"reason": "ErrImagePull", "message": "not found"}
+    view = decode_pod(pod(phase="Pending", containerStatuses=[{"state": {"waiting": waiting}}])).view(None)
+    assert (view.phase, view.waiting_reason, view.waiting_message) == (PodPhase.PENDING, "ErrImagePull", "not found")
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes"}
+    assert decode_pod(pod(phase="Pending", conditions=[condition])).view(None).unschedulable == "0/4 nodes"
+
+
+def test_running_since_is_when_it_was_first_seen_running() -> None:
+    world = World(Installation())
+    world.saw_pod(decode_pod(pod(phase="Running")))
+    first = world.pods.objects[Key("demo", "run-1")]
+    later = decode_pod(pod(phase="Running").replace(b'"resourceVersion":"7"', b'"resourceVersion":"8"'))
+    world.saw_pod(later)
+    second = world.pods.objects[Key("demo", "run-1")]
+    assert first.running_since is not None
+    assert second.running_since == first.running_since
+    assert second == replace(first, resource_version="8")
+
+
+def test_until_the_first_list_nobody_knows_the_live_pods() -> None:
+    world = World(Installation())
+    assert world.pods_on("e") is None
+    PodSink(world).replaced([decode_pod(pod(phase="Running"))])
+    known = world.pods_on("e")
+    assert known is not None
+    assert [one.uid for one in known] == ["p"]
+    assert world.touched.is_set()
+
+
+def test_an_object_that_can_not_be_read_is_left_as_it_was() -> None:
+    world = World(Installation())
+    meta = {"name": "faces", "namespace": "demo", "uid": "u", "resourceVersion": "1", "generation": 1}
+    world.saw("edgeapps", {"metadata": meta, "spec": {"image": "a:1"}})
+    world.saw("edgeapps", {"metadata": meta | {"resourceVersion": "2"}, "spec": {"image": 7}})
+    assert world.apps.objects[Key("demo", "faces")].spec.image == "a:1"
