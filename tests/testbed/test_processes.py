@@ -87,5 +87,19 @@ def test_start_time_is_read_past_any_name(name: str) -> None:
     assert processes.start_ticks(f"17 ({name}) S {fields}") == 22
 
 
-def test_own_process_has_a_child_only_when_it_has_one() -> None:
-    assert processes.only_child(os.getpid()) is None
+def test_only_child_is_the_one_that_a_process_started(records: Path) -> None:
+    parent = started("parent", "sh", "-c", "sleep 60 & wait", log=records / "log")
+    childless = started("childless", "sleep", "60", log=records / "log")
+
+    child = wait_until(lambda: processes.only_child(parent.pid), "the child runs", seconds=5)
+
+    assert child is not None
+    assert processes.only_child(childless.pid) is None
+    os.kill(child, signal.SIGKILL)
+
+
+def test_process_that_is_gone_has_no_child(records: Path) -> None:
+    gone = started("gone", "sleep", "60", log=records / "log")
+    gone.end(5)
+
+    assert processes.only_child(gone.pid) is None
