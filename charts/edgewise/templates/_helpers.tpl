@@ -47,14 +47,6 @@ affinity:
             - key: {{ .root.Values.edgeLabel.key }}
               operator: NotIn
               values: [{{ .root.Values.edgeLabel.value | quote }}]
-  podAntiAffinity:
-    preferredDuringSchedulingIgnoredDuringExecution:
-      - weight: 50
-        podAffinityTerm:
-          topologyKey: kubernetes.io/hostname
-          labelSelector:
-            matchLabels:
-              {{- include "edgewise.selector" . | nindent 14 }}
 {{- with .settings.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
