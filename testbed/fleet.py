@@ -4,7 +4,7 @@ A verb that finds things as they should be changes nothing and says so.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from testbed.device import Device
 from testbed.errors import FleetError
 from testbed.settings import DISK_BYTES, GIB, DeviceSettings, FleetSettings
 from testbed.status import DeviceStatus
-from testbed.waiting import wait_until
 
 READY_SECONDS = 90
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -228,10 +227,6 @@ class Fleet:
     def wait_ready(self, name: str, seconds: float = READY_SECONDS) -> None:
         """Waits until the Node of device `name` is Ready."""
         self._lifecycle.wait_ready(self.device(name), seconds)
-
-    def wait_until(self, condition: Callable[[], object], what: str, *, seconds: float) -> None:
-        """Waits until `condition` answers with something true; see testbed.waiting."""
-        wait_until(condition, what, seconds=seconds)
 
     def devices(self) -> dict[str, Device]:
         """All nodes by name, the hub first; empty when the fleet is down."""
