@@ -39,15 +39,15 @@ kind-up: ## The same cluster with kind, for people with Docker.
 	kind create cluster --name edgewise --config kind-config.yaml
 
 .PHONY: generate
-generate: venv ## Write crds/, the chart's copies and manifests/ from the models.
+generate: programs ## Write crds/, the chart's copies and manifests/ from the models.
 	$(BIN)/python -m edgewise.api.generate
 
 .PHONY: verify
-verify: venv ## Fail if a generated file differs from what the models say.
+verify: programs ## Fail if a generated file differs from what the models say.
 	$(BIN)/python -m edgewise.api.generate --check
 
 .PHONY: lint
-lint: venv ## Style, types, layers and generated files.
+lint: programs ## Style, types, layers and generated files.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -61,6 +61,10 @@ lock: venv ## Lock the versions of all dependencies, with hashes.
 	$(COMPILE) pyproject.toml --extra operator --extra agent --extra dev -o requirements/dev.txt
 	$(COMPILE) requirements/vision.in -o requirements/vision.txt
 
+.PHONY: programs
+programs: venv
+	$(FLEET) build
+
 .PHONY: venv
 venv: $(VENV)/installed
 
@@ -73,7 +77,7 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 	@touch $@
 
 .PHONY: clean
-clean: ## Remove what was built here; the caches outside the checkout stay. End the fleet first: make down.
-	@test ! -e .testbed/fleet.json || { echo "the fleet runs: make down first"; exit 1; }
+clean: ## End the fleet and remove what was built here; the caches outside the checkout stay.
+	test ! -x $(BIN)/python || $(FLEET) down
 	rm -rf $(VENV) .testbed dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

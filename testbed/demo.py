@@ -32,6 +32,8 @@ def demo(fleet: Fleet) -> None:
     """Run the example once. Raises `FleetError` when the job does not succeed or a checksum differs."""
     say("\nThe devices:\n")
     say(fleet.kubectl("get", "edgenodes"))
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    fleet.kubectl("apply", "--filename", "-", stdin=json.dumps(namespace))
     fleet.kubectl("delete", "edgejob", JOB, "--namespace", NAMESPACE, "--ignore-not-found")
     say(f"kubectl apply -k {EXAMPLE}")
     say(fleet.kubectl("apply", "--kustomize", str(paths.CHECKOUT / EXAMPLE)))

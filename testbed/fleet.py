@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from testbed import cgroups, hostroot, lifecycle, ownership, paths
+from testbed import binaries, cgroups, hostroot, lifecycle, ownership, paths
 from testbed import status as device_status
 from testbed.commands import run
 from testbed.controlplane import require_running
@@ -118,7 +118,8 @@ class Fleet:
     def build(self) -> str:
         """Builds the programs that are missing in the cache."""
         folder = self._lifecycle.build()
-        return f"all programs are in {folder}"
+        binaries.link_programs(folder)
+        return f"all programs are in {paths.BIN}"
 
     def images(self) -> str:
         """Builds the images that are missing in the cache and loads them into the devices that are on."""
