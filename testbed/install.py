@@ -50,9 +50,9 @@ def uninstall(fleet: Fleet) -> None:
 
 
 def edge_nodes(fleet: Fleet) -> list[dict[str, Any]]:
-    """Every EdgeNode, as the API holds it."""
+    """The EdgeNodes of the fleet's devices, as the API holds them."""
     items: list[dict[str, Any]] = json.loads(fleet.kubectl("get", "edgenodes", "--output=json"))["items"]
-    return items
+    return [node for node in items if node["metadata"]["name"] in fleet.devices()]
 
 
 def _reporting(fleet: Fleet) -> list[str]:

@@ -41,7 +41,8 @@ OFFSET_HEADER: Final = "Upload-Offset"
 """The request header of a PATCH: the position in the blob, in bytes, of the body's first byte."""
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
-Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Bytes = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""At most what every JSON reader holds exactly."""
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 ShortName = Annotated[str, Meta(min_length=1, max_length=253)]
 Message = Annotated[str, Meta(max_length=1024)]
@@ -68,7 +69,7 @@ class Metrics(Struct, frozen=True, kw_only=True, rename="camel"):
 class Benchmark(Struct, frozen=True, kw_only=True, rename="camel"):
     """The last `sysbench cpu` result of one thread, in events per second, and when it was measured (device's clock)."""
 
-    events_per_second: Annotated[float, Meta(ge=0, le=1e9)]
+    events_per_second: Annotated[float, Meta(ge=0, le=1e7)]
     measured_at: Annotated[datetime, Meta(tz=True)]
 
 

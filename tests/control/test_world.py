@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from edgewise.control.objects import decode_pod
 from edgewise.control.world import Cache, PodSink, World
 from edgewise.domain.views import Installation, Key, PodPhase
@@ -66,9 +67,11 @@ def pod(**status: Any) -> bytes:
         "edgewise.dev/node": "e",
     }
     volume = {"name": "edgewise-outputs", "csi": {"driver": "outputs.edgewise.dev"}}
+    owner = {"kind": "EdgeJob", "uid": "j", "controller": True}
+    metadata = {"name": "run-j-1", "namespace": "demo", "uid": "p", "resourceVersion": "7"}
     return json.encode(
         {
-            "metadata": {"name": "run-1", "namespace": "demo", "uid": "p", "resourceVersion": "7", "labels": labels},
+            "metadata": metadata | {"labels": labels, "ownerReferences": [owner]},
             "spec": {
                 "nodeName": "e",
                 "volumes": [volume],
@@ -106,10 +109,10 @@ def test_a_waiting_pod_says_why() -> None:
 def test_running_since_is_when_it_was_first_seen_running() -> None:
     world = World(Installation())
     world.saw_pod(decode_pod(pod(phase="Running")))
-    first = world.pods.objects[Key("demo", "run-1")]
+    first = world.pods.objects[Key("demo", "run-j-1")]
     later = decode_pod(pod(phase="Running").replace(b'"resourceVersion":"7"', b'"resourceVersion":"8"'))
     world.saw_pod(later)
-    second = world.pods.objects[Key("demo", "run-1")]
+    second = world.pods.objects[Key("demo", "run-j-1")]
     assert first.running_since is not None
     assert second.running_since == first.running_since
     assert second == replace(first, resource_version="8")
@@ -118,7 +121,7 @@ def test_running_since_is_when_it_was_first_seen_running() -> None:
 def test_until_the_first_list_nobody_knows_the_live_pods() -> None:
     world = World(Installation())
     assert world.pods_on("e") is None
-    PodSink(world).replaced([decode_pod(pod(phase="Running"))])
+    PodSink(world).replaced([decode_pod(pod(phase="Running"))], 7)
     known = world.pods_on("e")
     assert known is not None
     assert [one.uid for one in known] == ["p"]
@@ -131,3 +134,50 @@ def test_an_object_that_can_not_be_read_is_left_as_it_was() -> None:
     world.saw("edgeapps", {"metadata": meta, "spec": {"image": "a:1"}})
     world.saw("edgeapps", {"metadata": meta | {"resourceVersion": "2"}, "spec": {"image": 7}})
     assert world.apps.objects[Key("demo", "faces")].spec.image == "a:1"
+
+
+@pytest.mark.parametrize(
+    ("truth", "lie"),
+    [
+        (b'"edgewise.dev/attempt":"1"', b'"edgewise.dev/attempt":"2"'),
+        (b'"edgewise.dev/attempt":"1"', b'"edgewise.dev/attempt":"x"'),
+        (b'"edgewise.dev/node":"e"', b'"edgewise.dev/node":""'),
+        (b'"controller":true', b'"controller":false'),
+        (b'"uid":"j"', b'"uid":"another"'),
+    ],
+)
+def test_a_pod_that_only_claims_to_be_a_jobs_is_none(truth: bytes, lie: bytes) -> None:
+    world = World(Installation())
+    honest = pod(phase="Succeeded")
+    assert truth in honest
+    world.saw_pod(decode_pod(honest.replace(truth, lie)))
+    assert not world.pods.objects
+
+
+def test_a_pod_that_was_deleted_unseen_goes_with_the_next_list() -> None:
+    world = World(Installation())
+    sink = PodSink(world)
+    sink.replaced([decode_pod(pod(phase="Running"))], 7)
+    sink.replaced([], 9)
+    assert not world.pods.objects
+
+
+def test_power_lost_before_the_containers_start_was_kept_strands_the_pod() -> None:
+    """As seen on a real device: the container exists, its sandbox is gone, and kubelet never starts it."""
+    stuck = {"containerID": "containerd://9430", "state": {"waiting": {}}}
+    sandbox = {"type": "PodReadyToStartContainers", "status": "False"}
+    assert decode_pod(pod(phase="Pending", containerStatuses=[stuck], conditions=[sandbox])).view(None).stranded
+    ready = sandbox | {"status": "True"}
+    assert not decode_pod(pod(phase="Pending", containerStatuses=[stuck], conditions=[ready])).view(None).stranded
+
+
+def test_a_refused_pod_waits_longer_each_time() -> None:
+    world = World(Installation())
+    world.pod_refused("j", "no")
+    first = world.refusals["j"]
+    world.pod_refused("j", "no")
+    second = world.refusals["j"]
+    assert (first.times, second.times) == (1, 2)
+    assert second.retry_at > first.retry_at
+    world.pod_taken("j")
+    assert world.snapshot().refusals == {}

@@ -3,7 +3,15 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from edgewise.api import EdgeAppSpec, EdgeAppStatus, EdgeJobSpec, EdgeJobStatus, EdgeNodeSpec, EdgeNodeStatus
+from edgewise.api import (
+    EdgeAppSpec,
+    EdgeAppStatus,
+    EdgeJobSpec,
+    EdgeJobStatus,
+    EdgeNodeSpec,
+    EdgeNodeStatus,
+    PlacementStatus,
+)
 from edgewise.domain.actions import Plan
 from edgewise.domain.plan import plan
 from edgewise.domain.views import (
@@ -16,6 +24,7 @@ from edgewise.domain.views import (
     NodeView,
     PodPhase,
     PodView,
+    Refusal,
     Snapshot,
 )
 from edgewise_agent import wire
@@ -67,6 +76,7 @@ def kube(**values: Any) -> KubeNode:
         "taints": (),
         "unschedulable": False,
         "ready": True,
+        "ready_since": NOW - timedelta(days=1),
         "allocatable": {"cpu": 4.0, "memory": 8.0 * GIB},
         "architecture": "amd64",
     }
@@ -117,7 +127,7 @@ def pod(phase: PodPhase = PodPhase.RUNNING, *, attempt: int = 1, node: str = "ed
         "job": "run",
         "attempt": attempt,
         "node": node,
-        "placement": '{"policy": "Score", "score": 31.76, "message": "it is the best"}',
+        "placement": PlacementStatus(policy="Score", score=31.76, message="it is the best"),
         "phase": phase,
         "bound": True,
         "deleting": False,
@@ -158,6 +168,7 @@ def snapshot(
     pods: tuple[PodView, ...] = (),
     manifests: tuple[wire.Manifest, ...] = (),
     installation: Installation | None = None,
+    refusals: dict[str, Refusal] | None = None,
     newcomers: tuple[str, ...] = (),
 ) -> Snapshot:
     by_job: dict[str, tuple[PodView, ...]] = {}
@@ -169,6 +180,7 @@ def snapshot(
         jobs={one.key: one for one in jobs},
         pods=by_job,
         manifests={one.pod_uid: one for one in manifests},
+        refusals=refusals or {},
         newcomers={name: kube() for name in newcomers},
         installation=installation or Installation(priority_class="edgewise-jobs", gateway_url="https://gateway"),
     )

@@ -27,6 +27,7 @@ REJECTED = [
     ("Stale", "no beat for 16 s", candidacy(device(beat=beat(age=16)))),
     ("Stale", "not reported yet", candidacy(device(beat=None))),
     ("NotReady", "can't run pods", candidacy(device(kube=kube(ready=False)))),
+    ("NotReady", "fallen silent", candidacy(device(kube=kube(ready=None)))),
     ("Maintenance", "spec.maintenance", candidacy(device(spec={"maintenance": True}))),
     ("Maintenance", "cordoned", candidacy(device(kube=kube(unschedulable=True)))),
     ("TooHot", "91 °C, critical 85 °C", candidacy(device(beat=beat(celsius=91)))),
@@ -103,7 +104,6 @@ def test_every_rule_has_a_case() -> None:
 ACCEPTED = [
     candidacy(device()),
     candidacy(device(beat=beat(age=14))),
-    candidacy(device(kube=kube(ready=None))),
     candidacy(device(beat=beat(celsius=None))),
     candidacy(device(), Usage(jobs=3)),
     candidacy(device(kube=kube(taints=(Taint("team", "red", "PreferNoSchedule"),)))),

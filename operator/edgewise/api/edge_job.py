@@ -145,9 +145,9 @@ class EdgeJobSpec(Model):
     disconnect: Disconnect = Disconnect()
     """What happens when its device can't be reached."""
     active_deadline_seconds: Seconds | None = None
-    """How long an attempt may run."""
+    """How long the job may take, from its first attempt on."""
     queue_deadline_seconds: Seconds | None = None
-    """How long the job may wait for a device before it fails."""
+    """How long the job may wait for its first device before it fails."""
     retention: Retention = Retention()
     """How long pods and results are kept."""
     suspend: bool = False

@@ -1,6 +1,6 @@
 """The status of an EdgeJob: its attempts, why it is where it is, and its results.
 
-Owns the shape of what the operator writes; domain/status decides what is written.
+Owns the shape of what the operator writes; domain/ decides what is written.
 """
 
 from enum import StrEnum

@@ -8,7 +8,7 @@ what the job's status says.
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
 
@@ -85,6 +85,8 @@ class Intake:
         if user.node != beat.node:
             detail = f"the token is bound to node {user.node or '(none)'}, the beat is for {beat.node}"
             raise Refusal(HTTPStatus.FORBIDDEN, "WrongNode", detail)
+        if beat.benchmark is not None and not _writable(beat.benchmark.measured_at):
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadBody", "benchmark.measuredAt is no time in UTC")
         received_at = self._receiver.heard(beat)
         pods = self._receiver.pods_on(beat.node) if self.ready else None
         answer = wire.BeatAnswer(
@@ -152,6 +154,15 @@ def _decoded(body: bytes, kind: type[Body]) -> Body:
         return json.decode(body, type=kind)
     except (ValidationError, DecodeError) as error:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadBody", f"the body is no {kind.__name__}: {error}") from error
+
+
+def _writable(time: datetime) -> bool:
+    """Whether a time can be written in UTC: the first and last hours of the calendar can't."""
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def _answer(body: Struct, status: HTTPStatus = HTTPStatus.OK) -> web.Response:

@@ -24,6 +24,8 @@ IDLE_SECONDS: Final = 30.0
 PASSES = Histogram("edgewise_cycle_seconds", "Duration of a planning pass", ["step"])
 FAILURES = Counter("edgewise_cycle_failures_total", "Planning passes that ended in an unexpected error")
 
+FAULTS = Counter("edgewise_decision_faults_total", "Objects that a planning pass failed on", ["kind"])
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,6 +63,9 @@ class Cycle:
         now = self.wall()
         with PASSES.labels("plan").time():
             planned = plan(self.world.snapshot(), now)
+        for fault in planned.faults:
+            FAULTS.labels(fault.what.split()[0]).inc()
+            logger.error("%s can't be decided about", fault.what, exc_info=fault.error)
         with PASSES.labels("apply").time():
             failed = await self.writer.apply(planned.actions)
         if failed:

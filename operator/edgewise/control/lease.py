@@ -5,9 +5,9 @@ connection for the end of the election. This one answers "not now" to every faul
 """
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
@@ -15,6 +15,9 @@ from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 from msgspec import json
 
 from edgewise.kube.client import KubeClient, Refused, Unreachable
+
+CALL_LIMIT: Final = timedelta(seconds=2)
+"""Short, so that a leader that can't renew knows it before its Lease ends: the library looks only between calls."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ class Lease(BaseLock):  # type: ignore[misc] # the library is untyped
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         """True and the record; or False and an error, whose body says whether the Lease is simply not there."""
         try:
-            lease = json.decode(await self._client.ask("GET", self._path(namespace, name)))
+            lease = json.decode(await self._client.ask("GET", self._path(namespace, name), limit=CALL_LIMIT))
         except Refused as error:
             answer = ApiException(status=error.status, reason=str(error))
             answer.body = json.encode({"code": error.status}).decode()
@@ -67,7 +70,7 @@ class Lease(BaseLock):  # type: ignore[misc] # the library is untyped
 
     async def _write(self, method: str, path: str, body: dict[str, Any]) -> bool:
         try:
-            lease = json.decode(await self._client.ask(method, path, body))
+            lease = json.decode(await self._client.ask(method, path, body, limit=CALL_LIMIT))
         except (Refused, Unreachable) as error:
             logger.warning("the Lease could not be written: %s", error)
             return False

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Raw, Struct, field, json
+from pydantic import ValidationError
 
-from edgewise.api import EdgeApp, EdgeJob, parse_quantity
+from edgewise.api import EdgeApp, EdgeJob, PlacementStatus, parse_quantity
 from edgewise.domain.pods import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -15,6 +16,14 @@ from edgewise.domain.pods import (
     PLACEMENT_ANNOTATION,
 )
 from edgewise.domain.views import AppView, JobView, Key, KubeNode, PodPhase, PodView, Taint
+
+
+class Owner(Struct, frozen=True):
+    """Who an object belongs to."""
+
+    kind: str = ""
+    uid: str = ""
+    controller: bool = False
 
 
 class Meta(Struct, rename="camel", frozen=True):
@@ -28,6 +37,7 @@ class Meta(Struct, rename="camel", frozen=True):
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    owner_references: list[Owner] = []
 
 
 class Terminated(Struct, rename="camel", frozen=True):
@@ -65,15 +75,17 @@ class ContainerStatus(Struct, frozen=True):
     """A container's state."""
 
     state: ContainerState = ContainerState()
+    container_id: str = field(default="", name="containerID")
 
 
-class ConditionStruct(Struct, frozen=True):
+class ConditionStruct(Struct, frozen=True, rename="camel"):
     """A condition of a Pod or Node."""
 
     type: str
     status: str = "Unknown"
     reason: str = ""
     message: str = ""
+    last_transition_time: datetime | None = None
 
 
 class PodStatus(Struct, rename="camel", frozen=True):
@@ -120,21 +132,35 @@ class PodObject(Struct, frozen=True):
     status: PodStatus = PodStatus()
 
     def view(self, running_since: datetime | None) -> PodView:
-        """The pod as decisions see it. Raises ValueError for one whose labels are not a job pod's."""
+        """The pod as decisions see it. Raises ValueError for one that the operator can't have made."""
         labels, status = self.metadata.labels, self.status
-        state = status.container_statuses[0].state if status.container_statuses else ContainerState()
+        job, job_uid, attempt = (
+            labels.get(JOB_LABEL, ""),
+            labels.get(JOB_UID_LABEL, ""),
+            int(labels.get(ATTEMPT_LABEL, "")),
+        )
+        if self.metadata.name != f"{job}-{job_uid[:5]}-{attempt}" or attempt < 1 or not labels.get(NODE_LABEL):
+            raise ValueError("its labels do not fit its name")
+        if not any(
+            one.controller and one.kind == "EdgeJob" and one.uid == job_uid for one in self.metadata.owner_references
+        ):
+            raise ValueError("its controller is not the job of its labels")
+        container = status.container_statuses[0] if status.container_statuses else ContainerStatus()
+        state = container.state
         ended, waiting = state.terminated, state.waiting
         started_at = ended.started_at if ended else state.running.started_at if state.running else None
-        scheduled = next((one for one in status.conditions if one.type == "PodScheduled"), None)
+        conditions = {one.type: one for one in status.conditions}
+        scheduled, sandbox = conditions.get("PodScheduled"), conditions.get("PodReadyToStartContainers")
+        stranded = bool(container.container_id) and waiting is not None and not waiting.reason
         return PodView(
             key=Key(self.metadata.namespace, self.metadata.name),
             uid=self.metadata.uid,
             resource_version=self.metadata.resource_version,
-            job_uid=labels.get(JOB_UID_LABEL, ""),
-            job=labels.get(JOB_LABEL, ""),
-            attempt=int(labels.get(ATTEMPT_LABEL, "")),
-            node=labels.get(NODE_LABEL, ""),
-            placement=self.metadata.annotations.get(PLACEMENT_ANNOTATION, ""),
+            job_uid=job_uid,
+            job=job,
+            attempt=attempt,
+            node=labels[NODE_LABEL],
+            placement=_placement(self.metadata.annotations.get(PLACEMENT_ANNOTATION, "")),
             phase=status.phase,
             bound=bool(self.spec.node_name),
             deleting=self.metadata.deletion_timestamp is not None,
@@ -147,6 +173,7 @@ class PodObject(Struct, frozen=True):
             message=(ended.message if ended else "") or status.message,
             waiting_reason=waiting.reason if waiting else "",
             waiting_message=waiting.message if waiting else "",
+            stranded=stranded and sandbox is not None and sandbox.status == "False",
             unschedulable=scheduled.message if scheduled and scheduled.reason == "Unschedulable" else "",
             requests=_summed(self.spec.containers),
             has_outputs=any(volume.name == OUTPUTS_VOLUME for volume in self.spec.volumes),
@@ -191,13 +218,14 @@ class NodeObject(Struct, frozen=True):
 
     def view(self) -> KubeNode:
         """The node as decisions see it."""
-        ready = next((one.status for one in self.status.conditions if one.type == "Ready"), "Unknown")
+        ready = next((one for one in self.status.conditions if one.type == "Ready"), ConditionStruct("Ready"))
         return KubeNode(
             uid=self.metadata.uid,
             labels=self.metadata.labels,
             taints=tuple(Taint(one.key, one.value, one.effect) for one in self.spec.taints),
             unschedulable=self.spec.unschedulable,
-            ready={"True": True, "False": False}.get(ready),
+            ready={"True": True, "False": False}.get(ready.status),
+            ready_since=ready.last_transition_time,
             allocatable={name: float(parse_quantity(amount)) for name, amount in self.status.allocatable.items()},
             architecture=self.status.node_info.architecture,
         )
@@ -235,6 +263,14 @@ def job_view(raw: Any) -> JobView:
         spec=job.spec,
         status=job.status,
     )
+
+
+def _placement(text: str) -> PlacementStatus | None:
+    """The decision of a pod's annotation; None where somebody has spoilt it."""
+    try:
+        return PlacementStatus.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _summed(containers: list[Container]) -> dict[str, float]:

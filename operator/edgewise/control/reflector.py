@@ -30,8 +30,8 @@ Object = TypeVar("Object")
 class Sink(Protocol[Object]):
     """Where the objects go."""
 
-    def replaced(self, objects: list[Object]) -> None:
-        """These are all there are."""
+    def replaced(self, objects: list[Object], version: int) -> None:
+        """These are all there are, as of `version`."""
 
     def changed(self, item: Object) -> None:
         """This one is new or different."""
@@ -53,14 +53,6 @@ class _List(Struct):
 class _Event(Struct):
     type: str
     object: Raw
-
-
-class _BookmarkMeta(Struct, rename="camel"):
-    resource_version: str
-
-
-class _Bookmark(Struct):
-    metadata: _BookmarkMeta
 
 
 class _Failure(Struct):
@@ -90,19 +82,14 @@ class Reflector(Generic[Object]):
     async def run(self) -> None:
         """List and follow, without end. Faults of the server are waited out."""
         while True:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type((Unreachable, Refused, DecodeError)),
-                wait=wait_random_exponential(multiplier=0.2, max=5),
-                before_sleep=before_sleep_log(logger, logging.WARNING),
-            ):
-                with attempt:
-                    version = await self._list()
             try:
-                await self._follow(version)
+                await AsyncRetrying(
+                    retry=retry_if_exception_type((Unreachable, Refused, DecodeError)),
+                    wait=wait_random_exponential(multiplier=0.2, max=5),
+                    before_sleep=before_sleep_log(logger, logging.WARNING),
+                )(self._list_and_follow)
             except Forgotten:
                 logger.info("watch %s: the server has forgotten our version; listing anew", self.path)
-            except (Unreachable, Refused, DecodeError) as error:
-                logger.warning("%s; listing anew", error)
 
     async def _list(self) -> str:
         objects: list[Object] = []
@@ -113,19 +100,20 @@ class Reflector(Generic[Object]):
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
-        self.sink.replaced(objects)
+        self.sink.replaced(objects, int(page.metadata.resource_version))
         self.complete.set()
         self.heard_at = time.monotonic()
         return page.metadata.resource_version
 
-    async def _follow(self, version: str) -> None:
-        while True:
-            query = {**self.query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
-            async for line in self.client.lines(self.path, query, silence=self.silence):
-                version = self.take(line) or version
+    async def _list_and_follow(self) -> None:
+        """One list and one watch from there; returns when the server ends the watch in good order."""
+        version = await self._list()
+        query = {**self.query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+        async for line in self.client.lines(self.path, query, silence=self.silence):
+            self.take(line)
 
-    def take(self, line: bytes) -> str | None:
-        """Handle one line of the watch; the version that it brings us to."""
+    def take(self, line: bytes) -> None:
+        """Handle one line of the watch. Raises `Forgotten`, or `Refused` for any other fault that the server tells."""
         event = json.decode(line, type=_Event)
         self.heard_at = time.monotonic()
         match event.type:
@@ -138,4 +126,3 @@ class Reflector(Generic[Object]):
                 if failure.code == HTTPStatus.GONE:
                     raise Forgotten(failure.message)
                 raise Refused(f"watch {self.path}", failure.code, "", failure.message)
-        return json.decode(event.object, type=_Bookmark).metadata.resource_version

@@ -28,11 +28,15 @@ from edgewise.domain.views import (
     NodeView,
     PodPhase,
     PodView,
+    Refusal,
     Snapshot,
 )
 
 GONE_REMEMBERED: Final = 10_000
 """How many deleted objects' UIDs are remembered, so that a late answer does not bring one back."""
+
+FIRST_REFUSAL: Final = timedelta(seconds=5)
+LONGEST_REFUSAL: Final = timedelta(minutes=5)
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +96,7 @@ class Cache(Generic[Name, View]):
 
 
 def _newer(view: Versioned, known: Versioned) -> bool:
-    return view.uid != known.uid or int(view.resource_version) > int(known.resource_version)
+    return int(view.resource_version) > int(known.resource_version)
 
 
 @dataclass(slots=True)
@@ -108,6 +112,9 @@ class World:
     pods: Cache[Key, PodView] = field(default_factory=Cache)
     kube_nodes: dict[str, KubeNode] = field(default_factory=dict)
     manifests: dict[str, wire.Manifest] = field(default_factory=dict)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """the versions of objects that could not be read, by UID"""
     pods_known: bool = False
     """whether every pod is in the cache, so that absence means something"""
     leading_since: float = field(default_factory=time.monotonic)
@@ -123,7 +130,9 @@ class World:
         except ValidationError as error:
             where = f"{meta.get('namespace', '')}/{meta['name']}".lstrip("/")
             logger.warning("%s %s can't be read: %s; correct it by kubectl edit", plural, where, error)
+            self.unreadable[meta["uid"]] = meta["resourceVersion"]
             return
+        self.unreadable.pop(meta["uid"], None)
         if changed:
             self.touched.set()
 
@@ -131,7 +140,10 @@ class World:
         key = Key(meta.get("namespace", ""), meta["name"])
         match plural:
             case "edgejobs":
-                return self.jobs.drop(key, meta["uid"]) if deleted else self.jobs.put(key, job_view(raw))
+                if deleted:
+                    self.refusals.pop(meta["uid"], None)
+                    return self.jobs.drop(key, meta["uid"])
+                return self.jobs.put(key, job_view(raw))
             case "edgeapps":
                 return self.apps.drop(key, meta["uid"]) if deleted else self.apps.put(key, app_view(raw))
             case "edgenodes":
@@ -156,7 +168,7 @@ class World:
     def _compare(self, cache: Cache[Name, View], uids: set[str], version: int) -> dict[str, str]:
         if cache.keep_only(uids, version):
             self.touched.set()
-        return {view.uid: view.resource_version for view in cache.objects.values()}
+        return {**{view.uid: view.resource_version for view in cache.objects.values()}, **self.unreadable}
 
     # --- what the reflectors say
 
@@ -189,8 +201,22 @@ class World:
 
     def kube_node_gone(self, node: NodeObject) -> None:
         """A Node has been deleted."""
+        self.beats.forget(node.metadata.name)
         if self.kube_nodes.pop(node.metadata.name, None) is not None:
             self.touched.set()
+
+    # --- what the writer says
+
+    def pod_refused(self, job_uid: str, message: str) -> None:
+        """The API server refuses a job's pod: it is offered again after a while, doubled each time."""
+        times = self.refusals[job_uid].times + 1 if job_uid in self.refusals else 1
+        delay = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2 ** min(times - 1, 10))
+        self.refusals[job_uid] = Refusal(message, datetime.now(UTC) + delay, times)
+        self.touched.set()
+
+    def pod_taken(self, job_uid: str) -> None:
+        """The API server has taken a job's pod."""
+        self.refusals.pop(job_uid, None)
 
     # --- what devices and the gateway say
 
@@ -237,6 +263,7 @@ class World:
             jobs=dict(self.jobs.objects),
             pods={uid: tuple(pods) for uid, pods in by_job.items()},
             manifests=dict(self.manifests),
+            refusals=dict(self.refusals),
             newcomers={
                 name: self.kube_nodes[name]
                 for name in self.beats.devices()
@@ -252,13 +279,12 @@ class PodSink:
 
     world: World
 
-    def replaced(self, objects: list[PodObject]) -> None:
+    def replaced(self, objects: list[PodObject], version: int) -> None:
         """A whole list of pods."""
         uids = {pod.metadata.uid for pod in objects}
         for pod in objects:
             self.world.saw_pod(pod)
-        newest = max((int(pod.metadata.resource_version) for pod in objects), default=0)
-        if self.world.pods.keep_only(uids, newest) or not self.world.pods_known:
+        if self.world.pods.keep_only(uids, version) or not self.world.pods_known:
             self.world.pods_known = True
             self.world.touched.set()
 
@@ -277,7 +303,7 @@ class NodeSink:
 
     world: World
 
-    def replaced(self, objects: list[NodeObject]) -> None:
+    def replaced(self, objects: list[NodeObject], version: int) -> None:
         """A whole list of Nodes."""
         self.world.kube_nodes = {node.metadata.name: node.view() for node in objects}
         self.world.touched.set()

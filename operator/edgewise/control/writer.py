@@ -24,6 +24,12 @@ from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
 CONCURRENT_WRITES: Final = 32
 GROUP_PATH: Final = f"/apis/{API_VERSION}"
 
+LONGEST_NOTE: Final = 1024
+"""bytes"""
+
+NAMESPACE_ENDS: Final = "because it is being terminated"
+"""How the API server refuses a new object in a namespace that is being deleted; its jobs go too."""
+
 WRITES = Counter("edgewise_api_writes_total", "Writes to the Kubernetes API", ["action", "outcome"])
 
 logger = logging.getLogger(__name__)
@@ -65,8 +71,12 @@ class Writer:
         if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
             logger.info("%s", error)
             return error.status == HTTPStatus.NOT_FOUND or isinstance(action, PatchStatus | DeletePod)
-        if isinstance(action, Event):
+        if NAMESPACE_ENDS in error.message:
+            logger.info("%s", error)
+            return True
+        if isinstance(action, CreatePod) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.warning("%s", error)
+            self._world.pod_refused(action.job_uid, error.message)
             return True
         logger.error("%s; it is tried again", error)
         return False
@@ -79,8 +89,6 @@ class Writer:
                 await self._delete_pod(action)
             case PatchStatus():
                 await self._patch_status(action)
-            case Event():
-                await self._event(action)
             case CreateNode():
                 await self._create_node(action)
 
@@ -94,8 +102,9 @@ class Writer:
                 raise
             answer = await self._client.ask("GET", f"{path}/{action.manifest['metadata']['name']}")
             owners = json.decode(answer)["metadata"].get("ownerReferences", [])
-            if not any(owner["uid"] == action.job_uid for owner in owners):
+            if not any(owner["uid"] == action.job_uid and owner.get("controller") for owner in owners):
                 raise
+        self._world.pod_taken(action.job_uid)
         self._world.saw_pod(decode_pod(answer))
 
     async def _delete_pod(self, action: DeletePod) -> None:
@@ -103,8 +112,6 @@ class Writer:
         if action.resource_version is not None:
             preconditions["resourceVersion"] = action.resource_version
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
-        if action.grace_seconds is not None:
-            body["gracePeriodSeconds"] = action.grace_seconds
         path = f"/api/v1/namespaces/{action.pod.namespace}/pods/{action.pod.name}"
         answer = await self._client.ask("DELETE", path, body)
         if json.decode(answer).get("kind") == "Pod":
@@ -117,6 +124,11 @@ class Writer:
         }
         answer = await self._client.ask("PATCH", _path(action.plural, action.key), patch, content_type=MERGE_PATCH)
         self._world.saw(action.plural, json.decode(answer))
+        for event in action.events:
+            try:
+                await self._event(event)
+            except (Refused, Unreachable) as error:
+                logger.info("an event was not told: %s", error)
 
     async def _create_node(self, action: CreateNode) -> None:
         owner = {"apiVersion": "v1", "kind": "Node", "name": action.name, "uid": action.node_uid}
@@ -143,7 +155,7 @@ class Writer:
             "action": action.reason,
             "reason": action.reason,
             "type": "Warning" if action.warning else "Normal",
-            "note": action.message,
+            "note": _cut(action.message),
             "regarding": {
                 "apiVersion": API_VERSION,
                 "kind": action.regarding_kind,
@@ -153,6 +165,12 @@ class Writer:
             },
         }
         await self._client.ask("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
+
+
+def _cut(note: str) -> str:
+    """The note in as many bytes as an Event takes."""
+    encoded = note.encode()
+    return note if len(encoded) <= LONGEST_NOTE else encoded[: LONGEST_NOTE - 3].decode(errors="ignore") + "…"
 
 
 def _path(plural: str, key: Key) -> str:

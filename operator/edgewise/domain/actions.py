@@ -1,9 +1,9 @@
 """What a plan can ask for. control/writer.py carries each out; nothing else writes to the API."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from edgewise.domain.views import Key
 
@@ -32,7 +32,6 @@ class DeletePod:
     pod: Key
     uid: str
     resource_version: str | None = None
-    grace_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,8 @@ class PatchStatus:
     resource_version: str
     old: Mapping[str, Any]
     new: Mapping[str, Any]
+    events: tuple["Event", ...] = ()
+    """what to tell once it is written"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,27 @@ class Event:
     message: str
 
 
-Action = CreateNode | CreatePod | DeletePod | PatchStatus | Event
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Action = CreateNode | CreatePod | DeletePod | PatchStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An object that a decision failed on: a bug, or an object that should never have been."""
+
+    what: str
+    error: Exception
+
+
+def guarded(faults: list[Fault], what: str, decide: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+    """The decision about one object; None, and a fault, where it fails: all the others must go on."""
+    try:
+        return decide(*args, **kwargs)
+    except Exception as error:  # told in the plan, logged with its traceback by the cycle
+        faults.append(Fault(what, error))
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +89,5 @@ class Plan:
 
     actions: tuple[Action, ...]
     wake_at: datetime | None
+    faults: tuple[Fault, ...] = ()
+    """objects that could not be decided about"""

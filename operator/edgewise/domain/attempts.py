@@ -10,11 +10,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from edgewise.api import Attempt, EdgeJobSpec, Outcome
+from edgewise.domain.conditions import shortened
 from edgewise.domain.views import PodPhase, PodView
 
 UNDER_WAY: Final = frozenset({Outcome.STARTING, Outcome.RUNNING})
 DISRUPTIONS: Final = frozenset({Outcome.DISRUPTED, Outcome.LOST})
 BAD_ENDS: Final = DISRUPTIONS | {Outcome.FAILED}
+
+LONGEST_DETAIL: Final = 400
+"""How much of a container's last words goes into a message, so that the remedy after it is not cut off."""
 
 IMAGE_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
 IMAGE_GRACE: Final = timedelta(seconds=20)
@@ -26,13 +30,12 @@ NEVER_RETRIED: Final = frozenset({"InvalidImageName", "DeadlineExceeded"})
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How an attempt stands. `delete` asks for its pod to be deleted."""
+    """How an attempt stands."""
 
     outcome: Outcome
     reason: str = ""
     message: str = ""
     exit_code: int | None = None
-    delete: bool = False
 
 
 def classify(pod: PodView, now: datetime) -> Finding:
@@ -50,7 +53,7 @@ def classify(pod: PodView, now: datetime) -> Finding:
 
 def _ended_badly(pod: PodView) -> Finding:
     on = f"on {pod.node}"
-    detail = f": {pod.message.strip()}" if pod.message.strip() else ""
+    detail = f": {shortened(pod.message.strip(), LONGEST_DETAIL)}" if pod.message.strip() else ""
     if pod.reason in ("Evicted", "Preempting", "Terminated", "NodeShutdown", "NodeLost", "Shutdown"):
         return Finding(Outcome.DISRUPTED, "Evicted", f"evicted {on}{detail}", pod.exit_code)
     if pod.reason == "UnexpectedAdmissionError" or (pod.reason.startswith("OutOf") and pod.exit_code is None):
@@ -62,7 +65,7 @@ def _ended_badly(pod: PodView) -> Finding:
     if pod.reason == "OOMKilled":
         remedy = "raise resources.limits.memory of the EdgeApp, or make the app need less"
         return Finding(Outcome.FAILED, "OutOfMemory", f"killed {on} for memory: {remedy}", pod.exit_code)
-    if pod.exit_code is None or pod.exit_code == 255 or pod.reason in ("ContainerStatusUnknown", "Unknown"):
+    if pod.exit_code is None or pod.reason in ("ContainerStatusUnknown", "Unknown"):
         return Finding(Outcome.DISRUPTED, "Interrupted", f"cut short {on}, as by a reboot{detail}", pod.exit_code)
     if pod.reason in ("ContainerCannotRun", "StartError"):
         remedy = "correct spec.command of the EdgeApp"
@@ -78,15 +81,15 @@ def _ended_badly(pod: PodView) -> Finding:
 def _waiting(pod: PodView, now: datetime) -> Finding:
     waited = now - pod.created_at
     if pod.waiting_reason == "InvalidImageName":
-        return Finding(
-            Outcome.FAILED, "InvalidImageName", f"{pod.waiting_message}; correct spec.image of the EdgeApp", delete=True
-        )
+        return Finding(Outcome.FAILED, "InvalidImageName", f"{pod.waiting_message}; correct spec.image of the EdgeApp")
     if pod.waiting_reason in IMAGE_REASONS and waited >= IMAGE_GRACE:
         remedy = "check spec.image, imagePullPolicy and imagePullSecrets of the EdgeApp, and the registry"
         message = f"the image can't be pulled on {pod.node}: {pod.waiting_message}; {remedy}"
-        return Finding(Outcome.FAILED, "ImageError", message, delete=True)
+        return Finding(Outcome.FAILED, "ImageError", message)
     if pod.unschedulable and not pod.bound and waited >= UNSCHEDULABLE_GRACE:
-        return Finding(Outcome.DISRUPTED, "Unschedulable", f"no room on {pod.node}: {pod.unschedulable}", delete=True)
+        return Finding(Outcome.STARTING, "Unschedulable", f"no room on {pod.node}: {pod.unschedulable}")
+    if pod.stranded:
+        return Finding(Outcome.DISRUPTED, "Interrupted", f"cut short on {pod.node}, as by a power cut")
     return Finding(Outcome.STARTING)
 
 

@@ -16,7 +16,7 @@ from edgewise.domain.actions import Action, DeletePod
 from edgewise.domain.attempts import disruptions, failures
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.demand import Demand
-from edgewise.domain.views import AppView, Installation, JobView, NodeView, PodView
+from edgewise.domain.views import AppView, Installation, JobView, NodeView, PodView, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Draft:
     installation: Installation
     now: datetime
 
+    refusal: Refusal | None
     attempts: list[Attempt]
     placement: PlacementStatus | None
     results: Results | None
@@ -95,8 +96,8 @@ class Draft:
                 "completion_time": (old.completion_time or self.now) if self.end else None,
                 "node": shown[-1].node if shown else "",
                 "attempts": tuple(shown),
-                "failures": failures(self.attempts),
-                "disruptions": disruptions(self.attempts),
+                "failures": max(0, old.failures - failures(old.attempts)) + failures(self.attempts),
+                "disruptions": max(0, old.disruptions - disruptions(old.attempts)) + disruptions(self.attempts),
                 "next_attempt_at": self.next_attempt_at,
                 "placement": self.placement,
                 "results": self.results,

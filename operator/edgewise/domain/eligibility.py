@@ -60,10 +60,11 @@ def stale(node: NodeView, installation: Installation) -> Why | None:
 
 
 def not_ready(node: NodeView, installation: Installation) -> Why | None:
-    """The kubelet reports that it can't run pods."""
-    if node.kube and node.kube.ready is False:
-        return "NotReady", "its kubelet reports that it can't run pods (kubectl describe node)"
-    return None
+    """The kubelet can't run pods, or nobody knows whether it can."""
+    if node.kube is None or node.kube.ready:
+        return None
+    why = "has fallen silent" if node.kube.ready is None else "reports that it can't run pods"
+    return "NotReady", f"its kubelet {why} (kubectl describe node {node.name})"
 
 
 def maintenance(node: NodeView, installation: Installation) -> Why | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from edgewise.api import Attempt, EdgeJobStatus, Outcome
 from edgewise.domain.actions import Event
-from edgewise.domain.conditions import holds, shortened
+from edgewise.domain.conditions import holds
 from edgewise.domain.views import JobView
 
 
@@ -14,7 +14,7 @@ def events(job: JobView, new: EdgeJobStatus) -> list[Event]:
     told: list[Event] = []
 
     def tell(warning: bool, reason: str, message: str) -> None:
-        told.append(Event("EdgeJob", job.key, job.uid, warning, reason, shortened(message)))
+        told.append(Event("EdgeJob", job.key, job.uid, warning, reason, message))
 
     before = {attempt.pod_uid: attempt for attempt in old.attempts}
     for attempt in new.attempts:
@@ -30,7 +30,7 @@ def events(job: JobView, new: EdgeJobStatus) -> list[Event]:
         condition = next((one for one in new.conditions if one.type == name), None)
         if condition and condition.status == "True" and not holds(old.conditions, name):
             tell(name in ("Stalled", "Failed"), condition.reason, condition.message or f"the job is {name.lower()}")
-    waiting = not new.attempts and new.placement is not None and new.placement != old.placement
+    waiting = not new.attempts and new.placement is not None and old.placement is None
     if waiting and new.placement is not None:
         tell(False, "Waiting", new.placement.message)
     return told

@@ -10,7 +10,7 @@ from typing import Final
 
 from edgewise.api import EdgeNodeStatus, Factors, NodeBenchmark, NodeMetrics, NodeSpool, status_body
 from edgewise.domain import unsupported
-from edgewise.domain.actions import Action, CreateNode, PatchStatus
+from edgewise.domain.actions import Action, CreateNode, Fault, PatchStatus, guarded
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import unready
@@ -22,21 +22,31 @@ QUIET: Final = timedelta(minutes=1)
 MEANINGFUL: Final = 0.10
 
 
-def report(snapshot: Snapshot, usage: dict[str, Usage], now: datetime) -> list[Action]:
+def report(snapshot: Snapshot, usage: dict[str, Usage], now: datetime, faults: list[Fault]) -> list[Action]:
     """The EdgeNodes to make, and the statuses to write."""
-    actions: list[Action] = [CreateNode(name, node.uid) for name, node in snapshot.newcomers.items()]
-    actions += [
-        PatchStatus("edgenodes", Key("", node.name), node.resource_version, status_body(node.status), status_body(new))
-        for node in snapshot.nodes.values()
-        if (new := node_status(node, usage[node.name], snapshot, now)) != node.status
+    patches: list[PatchStatus | None] = [
+        *(
+            guarded(faults, f"EdgeNode {node.name}", node_patch, node, usage[node.name], snapshot, now)
+            for node in snapshot.nodes.values()
+        ),
+        *(guarded(faults, f"EdgeApp {app.key}", app_patch, app, now) for app in snapshot.apps.values()),
     ]
-    actions += [patch for app in snapshot.apps.values() if (patch := app_patch(app, now))]
-    return actions
+    newcomers = [CreateNode(name, node.uid) for name, node in snapshot.newcomers.items()]
+    return [*newcomers, *(patch for patch in patches if patch)]
 
 
 def wake_ups(snapshot: Snapshot, now: datetime) -> Iterable[datetime]:
     """Silence makes no event, so look again one interval after anything was heard."""
     return [now + snapshot.installation.beat_interval] if snapshot.nodes else []
+
+
+def node_patch(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime) -> PatchStatus | None:
+    """The write of a device's status, if it has changed."""
+    new = node_status(node, usage, snapshot, now)
+    if new == node.status:
+        return None
+    key = Key("", node.name)
+    return PatchStatus("edgenodes", key, node.resource_version, status_body(node.status), status_body(new))
 
 
 def node_status(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime) -> EdgeNodeStatus:

@@ -5,15 +5,15 @@ queued jobs comes after, for all of them together (plan.py).
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from edgewise_agent import wire
 
 from edgewise.api import (
     Attempt,
+    ConditionStatus,
     Outcome,
     Phase,
-    PlacementStatus,
     RefusedFile,
     ResultFile,
     Results,
@@ -24,123 +24,16 @@ from edgewise.domain import unsupported
 from edgewise.domain.attempts import (
     BAD_ENDS,
     UNDER_WAY,
-    Finding,
     back_off,
-    classify,
     disruptions,
     failures,
     hindrance,
     may_retry,
 )
-from edgewise.domain.conditions import shortened
 from edgewise.domain.demand import Demand, requested
 from edgewise.domain.draft import Draft, End
-from edgewise.domain.liveness import Liveness, liveness, silence
+from edgewise.domain.observation import HOME, lingering, record
 from edgewise.domain.policies import POLICIES
-from edgewise.domain.views import PodView
-
-RECHECK = timedelta(seconds=10)
-"""How soon to look again at a pod that is late, where no event would tell."""
-
-HOME = (ResultsState.COMPLETE, ResultsState.PARTIAL)
-
-
-def record(draft: Draft) -> bool:
-    """Bring the list of attempts up to what their pods show."""
-    known = {attempt.pod_uid for attempt in draft.attempts}
-    for pod in sorted(draft.pods.values(), key=lambda pod: pod.attempt):
-        if pod.uid not in known:
-            draft.attempts.append(Attempt(number=pod.attempt, node=pod.node, pod_name=pod.key.name, pod_uid=pod.uid))
-            draft.placement = PlacementStatus.model_validate_json(pod.placement or "{}")
-            draft.start_time = draft.start_time or pod.created_at
-    draft.attempts.sort(key=lambda attempt: attempt.number)
-    for attempt in list(draft.attempts):
-        if attempt.outcome in UNDER_WAY or attempt.outcome is Outcome.LOST:
-            _observe(draft, attempt)
-        elif attempt.outcome is not Outcome.SUCCEEDED:
-            _sweep(draft, attempt)
-    return False
-
-
-def _observe(draft: Draft, attempt: Attempt) -> None:
-    """One attempt that is under way, or whose device was lost and may have come back."""
-    pod = draft.pod_of(attempt)
-    if pod is None:
-        if attempt.outcome is not Outcome.LOST:
-            _conclude(draft, attempt, None, Finding(Outcome.DISRUPTED, "Deleted", "its pod was deleted from outside"))
-        return
-    found = _on_its_device(draft, pod, classify(pod, draft.now))
-    if pod.deleting and found.outcome is Outcome.FAILED:
-        found = Finding(Outcome.DISRUPTED, "Deleted", "its pod was deleted from outside (by kubectl drain or delete?)")
-    if found.delete:
-        draft.delete(pod, only_unchanged=found.reason == "Unschedulable")
-    if found.outcome in UNDER_WAY:
-        draft.change(
-            attempt,
-            outcome=found.outcome,
-            reason="",
-            message="",
-            started_at=pod.started_at or attempt.started_at,
-            finished_at=None,
-            exit_code=None,
-        )
-        if found.outcome is Outcome.STARTING:
-            draft.wake_in(RECHECK)
-    else:
-        _conclude(draft, attempt, pod, found)
-
-
-def _sweep(draft: Draft, attempt: Attempt) -> None:
-    """The attempt is over: so must its pod be."""
-    pod = draft.pod_of(attempt)
-    if pod and not pod.ended:
-        draft.delete(pod)
-
-
-def _on_its_device(draft: Draft, pod: PodView, found: Finding) -> Finding:
-    """The finding, unless the device says otherwise: it is dead, too hot, or the volume is over its limit."""
-    node = draft.nodes.get(pod.node)
-    if node is None or found.outcome in BAD_ENDS or (found.outcome is Outcome.SUCCEEDED and not pod.has_outputs):
-        return found
-    if liveness(node, draft.installation.beat_interval) is Liveness.DEAD and not _results_home(draft, pod):
-        patience = draft.job.spec.disconnect.replace_after_seconds
-        if patience is None:
-            return found
-        silent = silence(node)
-        if silent >= timedelta(seconds=patience):
-            return Finding(Outcome.LOST, "NodeLost", f"{pod.node} has been silent for {silent.total_seconds():.0f} s")
-        draft.wake_in(timedelta(seconds=patience) - silent)
-        return found
-    if found.outcome is Outcome.SUCCEEDED or node.beat is None:
-        return found
-    volume = node.beat.volumes.get(pod.uid)
-    if volume and volume.over_limit:
-        remedy = "write less, or raise spec.outputs.sizeLimit of the EdgeApp"
-        return Finding(
-            Outcome.FAILED, "OutputsTooLarge", f"{volume.message or 'its outputs are too large'}; {remedy}", delete=True
-        )
-    celsius, critical = node.beat.metrics.celsius, node.spec.thermal.critical_celsius
-    if draft.job.spec.placement.evict_when_hot and celsius is not None and celsius >= critical:
-        return Finding(
-            Outcome.DISRUPTED, "Hot", f"{pod.node} is at {celsius:.0f} °C, critical {critical:.0f} °C", delete=True
-        )
-    return found
-
-
-def _results_home(draft: Draft, pod: PodView) -> bool:
-    return pod.uid in draft.manifests or (draft.results is not None and draft.results.pod_uid == pod.uid)
-
-
-def _conclude(draft: Draft, attempt: Attempt, pod: PodView | None, found: Finding) -> None:
-    draft.change(
-        attempt,
-        outcome=found.outcome,
-        reason=found.reason,
-        message=shortened(found.message),
-        exit_code=found.exit_code,
-        started_at=(pod.started_at if pod else None) or attempt.started_at,
-        finished_at=attempt.finished_at or (pod.finished_at if pod else None) or draft.now,
-    )
 
 
 def publish(draft: Draft) -> bool:
@@ -168,13 +61,14 @@ def _results(draft: Draft, manifest: wire.Manifest) -> Results:
             ResultFile(name=file.name, bytes_=file.bytes_, rows=file.rows, sha256=file.sha256)
             for file in manifest.files[:FILES_KEPT]
         ),
-        refused=tuple(
-            RefusedFile(name=file.name, reason=file.reason, message=file.message)
-            for file in manifest.refused[:REFUSED_KEPT]
-        ),
+        refused=tuple({file.name: _refused(file) for file in manifest.refused[:REFUSED_KEPT]}.values()),
         refused_count=manifest.refused_count,
         url=f"{draft.installation.gateway_url}{where}",
     )
+
+
+def _refused(file: wire.RefusedFile) -> RefusedFile:
+    return RefusedFile(name=file.name, reason=file.reason, message=file.message)
 
 
 def cancel(draft: Draft) -> bool:
@@ -211,7 +105,7 @@ def fence(draft: Draft) -> bool:
     succeeded = any(attempt.outcome is Outcome.SUCCEEDED for attempt in draft.attempts)
     if len(running) + succeeded < 2:
         return False
-    keep = None if succeeded else min(running, key=lambda one: (one.started_at or draft.now, one.number))
+    keep = None if succeeded else min(running, key=lambda one: _running_since(draft, one))
     for attempt in running:
         pod = draft.pod_of(attempt)
         if attempt is keep:
@@ -221,6 +115,12 @@ def fence(draft: Draft) -> bool:
         if pod:
             draft.delete(pod)
     return False
+
+
+def _running_since(draft: Draft, attempt: Attempt) -> tuple[datetime, int]:
+    """Since when an attempt runs, on the operator's clock (devices' clocks differ)."""
+    pod = draft.pod_of(attempt)
+    return (pod.running_since if pod else None) or draft.now, attempt.number
 
 
 def deadlines(draft: Draft) -> bool:
@@ -237,14 +137,24 @@ def deadlines(draft: Draft) -> bool:
             return True
         draft.wake(over)
     if queued is not None and not draft.attempts:
-        over = draft.job.created_at + timedelta(seconds=queued)
+        over = _queued_since(draft) + timedelta(seconds=queued)
         if draft.now >= over:
-            why = draft.placement.message if draft.placement else ""
-            message = f"no device within spec.queueDeadlineSeconds ({queued} s): {why or 'no device was free'}"
+            old = next((one for one in draft.job.status.conditions if one.status is ConditionStatus.TRUE), None)
+            message = (
+                f"not started within spec.queueDeadlineSeconds ({queued} s): {old.message if old else 'no device'}"
+            )
             draft.end = End("Failed", Phase.FAILED, "QueueDeadlineExceeded", message)
             return True
         draft.wake(over)
     return False
+
+
+def _queued_since(draft: Draft) -> datetime:
+    """Since when the job waits for its first device: its creation, or the end of its suspension."""
+    resumed = next((one for one in draft.job.status.conditions if one.type == "Suspended"), None)
+    if resumed is None or resumed.status is ConditionStatus.TRUE:
+        return draft.now if resumed else draft.job.created_at
+    return max(draft.job.created_at, resumed.last_transition_time)
 
 
 def collect(draft: Draft) -> bool:
@@ -334,6 +244,9 @@ def retry(draft: Draft) -> bool:
         )
         draft.end = End("Failed", Phase.FAILED, last.reason, f"{last.message} ({count})")
         return True
+    if pod := lingering(draft):
+        draft.waiting = f"attempt {last.number}: {last.message}; its pod {pod.key.name} is ending"
+        return True
     draft.next_attempt_at = (last.finished_at or draft.now) + back_off(draft.job.spec, ended)
     if draft.now < draft.next_attempt_at:
         draft.wake(draft.next_attempt_at)
@@ -355,7 +268,14 @@ def queue(draft: Draft) -> bool:
         draft.stalled = ("NotSupported", missing)
     elif (policy := job.spec.placement.policy or draft.installation.default_policy) not in POLICIES:
         draft.stalled = ("UnknownPolicy", f"spec.placement.policy {policy} is not one of {', '.join(sorted(POLICIES))}")
+    elif pod := lingering(draft):
+        draft.waiting = f"pod {pod.key.name} of the last attempt is ending"
+    elif draft.refusal and draft.now < draft.refusal.retry_at:
+        draft.wake(draft.refusal.retry_at)
+        draft.stalled = ("PodRefused", f"the API server refuses the job's pod: {draft.refusal.message}")
     else:
+        if draft.refusal:
+            draft.stalled = ("PodRefused", f"the API server refuses the job's pod: {draft.refusal.message}")
         failed_on = frozenset(attempt.node for attempt in draft.attempts if attempt.outcome in BAD_ENDS)
         draft.demand = Demand(job.key, job.uid, job.spec, app.spec, requested(app.spec), failed_on)
     return True

@@ -12,8 +12,8 @@ from datetime import datetime
 
 from edgewise.api import Candidate, Factors, PlacementStatus, RejectedNode, status_body
 from edgewise.api.job_status import CANDIDATES_KEPT
-from edgewise.domain import fleet
-from edgewise.domain.actions import Action, CreatePod, PatchStatus, Plan
+from edgewise.domain import fleet, score
+from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
 from edgewise.domain.conditions import holds
 from edgewise.domain.demand import Usage, usage_of
 from edgewise.domain.draft import Draft
@@ -22,28 +22,38 @@ from edgewise.domain.lifecycle import advance
 from edgewise.domain.placement import Decision, place, queue_order
 from edgewise.domain.pods import build_pod, resolved_deadline
 from edgewise.domain.retention import retain
-from edgewise.domain.views import JobView, Key, Snapshot
+from edgewise.domain.views import JobView, Key, PodView, Snapshot
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
-    """What to do now, and when to look again. The same snapshot and time give the same plan."""
+    """What to do now, and when to look again. The same snapshot and time give the same plan.
+
+    An object that can't be decided about costs only itself: it is named in the plan's faults.
+    """
+    now = now.replace(microsecond=0)  # as the API keeps times
+    faults: list[Fault] = []
     usage = usage_of(snapshot.nodes, (pod for pods in snapshot.pods.values() for pod in pods))
-    open_jobs = [job for job in snapshot.jobs.values() if not job.deleting and not finished(job)]
-    drafts = [_observe(job, snapshot, now) for job in open_jobs]
+    jobs = [job for job in snapshot.jobs.values() if not job.deleting]
+    drafts = [
+        draft
+        for job in jobs
+        if not finished(job) and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, now))
+    ]
     _place(drafts, snapshot, usage)
     actions: list[Action] = []
     wake_ups = [draft.wake_at for draft in drafts if draft.wake_at]
     for draft in drafts:
         actions += draft.actions
-        actions += _report(draft)
-    for job in snapshot.jobs.values():
-        if not job.deleting and finished(job):
-            deletions, wake_at = retain(job, snapshot.pods.get(job.uid, ()), now)
-            actions += deletions
+        actions += guarded(faults, f"EdgeJob {draft.job.key}", _report, draft) or []
+    for job in jobs:
+        if finished(job):
+            left = guarded(faults, f"EdgeJob {job.key}", retain, job, _pods_of(job, snapshot), now)
+            deletions, wake_at = left or ([], None)
+            actions += [*_acknowledge(job), *deletions]
             wake_ups += [wake_at] if wake_at else []
-    actions += fleet.report(snapshot, usage, now)
+    actions += fleet.report(snapshot, usage, now, faults)
     wake_ups += fleet.wake_ups(snapshot, now)
-    return Plan(tuple(actions), min(wake_ups, default=None))
+    return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults))
 
 
 def finished(job: JobView) -> bool:
@@ -51,17 +61,32 @@ def finished(job: JobView) -> bool:
     return holds(job.status.conditions, "Finished")
 
 
+def _acknowledge(job: JobView) -> list[Action]:
+    """A finished job whose spec was edited says that this was seen; nothing else comes of it."""
+    status, generation = job.status, job.generation
+    if status.observed_generation == generation:
+        return []
+    conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
+    new = status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+    return [PatchStatus("edgejobs", job.key, job.resource_version, status_body(status), status_body(new))]
+
+
+def _pods_of(job: JobView, snapshot: Snapshot) -> list[PodView]:
+    """The job's pods. A pod elsewhere that claims the job's UID is none of them."""
+    return [pod for pod in snapshot.pods.get(job.uid, ()) if pod.key.namespace == job.key.namespace]
+
+
 def _observe(job: JobView, snapshot: Snapshot, now: datetime) -> Draft:
     """Steps through one job's lifecycle."""
-    pods = snapshot.pods.get(job.uid, ())
     draft = Draft(
         job=job,
         app=snapshot.apps.get(Key(job.key.namespace, job.spec.app_ref.name)),
-        pods={pod.uid: pod for pod in pods},
+        pods={pod.uid: pod for pod in _pods_of(job, snapshot)},
         nodes=snapshot.nodes,
         manifests=snapshot.manifests,
         installation=snapshot.installation,
         now=now,
+        refusal=snapshot.refusals.get(job.uid),
         attempts=list(job.status.attempts),
         placement=job.status.placement,
         results=job.status.results,
@@ -78,7 +103,7 @@ def _place(drafts: Iterable[Draft], snapshot: Snapshot, usage: dict[str, Usage])
         if draft.demand is None or draft.app is None:
             continue
         decision = place(draft.demand, snapshot.nodes, usage, snapshot.installation)
-        placement = described(decision)
+        placement = described(decision, draft.now)
         if decision.node is None:
             draft.placement = _settled(draft.placement, placement)
             draft.waiting = draft.placement.message
@@ -98,19 +123,13 @@ def _place(drafts: Iterable[Draft], snapshot: Snapshot, usage: dict[str, Usage])
         draft.actions.append(CreatePod(draft.job.key, draft.job.uid, manifest))
 
 
-def described(decision: Decision) -> PlacementStatus:
+def described(decision: Decision, now: datetime) -> PlacementStatus:
     """A decision as status shows it: every factor and reason, cut to the best devices."""
     best = decision.candidates[0].ranking if decision.candidates else None
     return PlacementStatus(
         policy=decision.policy,
         score=_rounded(best.score) if best else None,
-        factors=Factors(
-            load=_rounded(best.factors.load),
-            performance=_rounded(best.factors.performance),
-            thermal=_rounded(best.factors.thermal),
-        )
-        if best
-        else None,
+        factors=_factors(best.factors) if best else None,
         candidates=tuple(
             Candidate(node=one.node, score=_rounded(one.ranking.score)) for one in decision.candidates[:CANDIDATES_KEPT]
         ),
@@ -119,6 +138,7 @@ def described(decision: Decision) -> PlacementStatus:
             for one in decision.rejected[:CANDIDATES_KEPT]
         ),
         message=decision.message,
+        decided_at=now,
     )
 
 
@@ -133,12 +153,17 @@ def _settled(old: PlacementStatus | None, new: PlacementStatus) -> PlacementStat
 
 
 def _report(draft: Draft) -> list[Action]:
-    """One status write, if the state changed, and the events that tell of it."""
+    """One status write, if the state changed, with the events that tell of it."""
     job, status = draft.job, draft.status()
     if status == job.status:
         return []
-    patch = PatchStatus("edgejobs", job.key, job.resource_version, status_body(job.status), status_body(status))
-    return [patch, *events(job, status)]
+    old, new = status_body(job.status), status_body(status)
+    return [PatchStatus("edgejobs", job.key, job.resource_version, old, new, tuple(events(job, status)))]
+
+
+def _factors(factors: score.Factors) -> Factors:
+    load, performance, thermal = (_rounded(one) for one in (factors.load, factors.performance, factors.thermal))
+    return Factors(load=load, performance=performance, thermal=thermal)
 
 
 def _rounded(value: float) -> float:

@@ -5,6 +5,7 @@ Owns the mapping from EdgeApp and EdgeJob to a pod, the names and labels of pods
 
 from collections.abc import Mapping
 from datetime import timedelta
+from math import ceil
 from typing import Any, Final
 
 from edgewise_agent import wire
@@ -136,16 +137,15 @@ def _pod_security(app: EdgeAppSpec) -> dict[str, Any]:
 
 
 def _environment(job: JobView, app: EdgeAppSpec, attempt: int, node: str) -> list[dict[str, Any]]:
-    """The app's variables, the job's over them, Edgewise's own over both."""
+    """Edgewise's own variables, then the app's (which may refer to them), the job's over those."""
     own = {
         "EDGEWISE_JOB": job.key.name,
         "EDGEWISE_ATTEMPT": str(attempt),
         "EDGEWISE_NODE": node,
         **({"EDGEWISE_OUTPUTS": app.outputs.path} if app.outputs else {}),
     }
-    variables = {one.name: _dump(one) for one in (*app.env, *job.spec.env)}
-    variables.update({name: {"name": name, "value": value} for name, value in own.items()})
-    return list(variables.values())
+    theirs = {one.name: _dump(one) for one in (*app.env, *job.spec.env) if one.name not in own}
+    return [*({"name": name, "value": value} for name, value in own.items()), *theirs.values()]
 
 
 def _volumes(job: JobView, app: EdgeAppSpec, attempt: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -167,7 +167,7 @@ def _volumes(job: JobView, app: EdgeAppSpec, attempt: int) -> tuple[list[dict[st
             attempt=attempt,
             include=app.outputs.include,
             max_files=app.outputs.max_files,
-            size_limit_bytes=int(parse_quantity(app.outputs.size_limit)),
+            size_limit_bytes=ceil(parse_quantity(app.outputs.size_limit)),
             collect=app.outputs.collect,
         )
         csi = {"driver": wire.CSI_DRIVER, "volumeAttributes": volume.to_attributes()}

@@ -18,6 +18,7 @@ from edgewise.api import (
     EdgeJobStatus,
     EdgeNodeSpec,
     EdgeNodeStatus,
+    PlacementStatus,
 )
 
 
@@ -54,6 +55,8 @@ class KubeNode:
     taints: tuple[Taint, ...]
     unschedulable: bool
     ready: bool | None
+    ready_since: datetime | None
+    """when `ready` last changed, as the API server's side wrote it"""
     allocatable: Mapping[str, float]
     architecture: str
 
@@ -141,8 +144,8 @@ class PodView:
     job: str
     attempt: int
     node: str
-    placement: str
-    """the decision that chose the node, as JSON, from the pod's annotation"""
+    placement: PlacementStatus | None
+    """the decision that chose the node, from the pod's annotation"""
     phase: PodPhase
     bound: bool
     deleting: bool
@@ -157,6 +160,8 @@ class PodView:
     waiting_reason: str = ""
     """why its container does not run yet (ImagePullBackOff, ContainerCreating …)"""
     waiting_message: str = ""
+    stranded: bool = False
+    """whether its container exists but can never run: the device lost power before its start was on its disk"""
     unschedulable: str = ""
     """the scheduler's message when it finds no room"""
     requests: Mapping[str, float] = field(default_factory=dict)
@@ -168,6 +173,15 @@ class PodView:
     def ended(self) -> bool:
         """Whether its containers have ended for good."""
         return self.phase in (PodPhase.SUCCEEDED, PodPhase.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server has refused a job's pod; it is offered again at `retry_at`."""
+
+    message: str
+    retry_at: datetime
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +207,8 @@ class Snapshot:
     """every job pod, by its job's UID"""
     manifests: Mapping[str, wire.Manifest]
     """results that the gateway holds and has asked a verdict for, by pod UID"""
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    """by job UID"""
     newcomers: Mapping[str, KubeNode] = field(default_factory=dict)
     """devices whose agent reports but that have no EdgeNode yet"""
     installation: Installation = field(default_factory=Installation)

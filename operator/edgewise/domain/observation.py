@@ -1,0 +1,187 @@
+"""What became of a job's attempts: from its pods, its results and the state of its devices to the list of attempts.
+
+The first of the lifecycle's steps. It concludes attempts and asks for pods of concluded ones to be deleted; it starts
+nothing. Times of conclusions are the operator's own: a device's clock may be wrong.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from edgewise.api import Attempt, Outcome, ResultsState
+from edgewise.domain.attempts import BAD_ENDS, UNDER_WAY, Finding, classify
+from edgewise.domain.conditions import shortened
+from edgewise.domain.draft import Draft
+from edgewise.domain.liveness import Liveness, liveness, silence
+from edgewise.domain.views import NodeView, PodPhase, PodView
+
+RECHECK: Final = timedelta(seconds=10)
+"""How soon to look again at a pod that is late, where no event would tell."""
+
+SETTLED: Final = timedelta(seconds=15)
+"""How long a device must have been ready again before its kubelet's word on a lost pod counts."""
+
+HOME: Final = (ResultsState.COMPLETE, ResultsState.PARTIAL)
+
+
+def record(draft: Draft) -> bool:
+    """Bring the list of attempts up to what their pods and devices show. Never settles the job's state."""
+    known = {attempt.pod_uid for attempt in draft.attempts}
+    for pod in sorted(draft.pods.values(), key=lambda pod: pod.attempt):
+        if pod.uid not in known:
+            draft.attempts.append(Attempt(number=pod.attempt, node=pod.node, pod_name=pod.key.name, pod_uid=pod.uid))
+            draft.placement = pod.placement or draft.placement
+            draft.start_time = draft.start_time or pod.created_at
+    draft.attempts.sort(key=lambda attempt: attempt.number)
+    for attempt in list(draft.attempts):
+        match attempt.outcome:
+            case Outcome.STARTING | Outcome.RUNNING:
+                _under_way(draft, attempt)
+            case Outcome.LOST:
+                _lost(draft, attempt)
+            case Outcome.SUCCEEDED:
+                _succeeded(draft, attempt)
+            case _:
+                _sweep(draft, attempt)
+    return False
+
+
+def _under_way(draft: Draft, attempt: Attempt) -> None:
+    pod = draft.pod_of(attempt)
+    if pod is None:
+        _conclude(draft, attempt, None, _gone(attempt))
+        return
+    found = _on_its_device(draft, pod, classify(pod, draft.now))
+    if pod.deleting and found.outcome is Outcome.FAILED:
+        found = Finding(Outcome.DISRUPTED, "Deleted", "its pod was deleted from outside (by kubectl drain or delete?)")
+    if found.outcome not in UNDER_WAY:
+        _conclude(draft, attempt, pod, found)
+        return
+    if found.reason == "Unschedulable":
+        draft.delete(pod, only_unchanged=True)  # concluded once it is gone: the scheduler may yet bind it
+    draft.change(
+        attempt,
+        outcome=found.outcome,
+        reason=found.reason,
+        message=shortened(found.message),
+        started_at=pod.started_at or attempt.started_at,
+    )
+    if found.outcome is Outcome.STARTING:
+        draft.wake_in(RECHECK)
+
+
+def _gone(attempt: Attempt) -> Finding:
+    """A pod that is no more: we may have asked for it."""
+    if attempt.reason == "Unschedulable":
+        return Finding(Outcome.DISRUPTED, attempt.reason, attempt.message)
+    return Finding(Outcome.DISRUPTED, "Deleted", "its pod was deleted from outside")
+
+
+def _lost(draft: Draft, attempt: Attempt) -> None:
+    """A lost attempt stays lost until its results arrive, or its device is back for good and says how it stands."""
+    if attempt.exit_code == 0 and attempt.pod_uid in draft.manifests:
+        draft.change(attempt, outcome=Outcome.SUCCEEDED, reason="", message="")
+        return
+    pod, node = draft.pod_of(attempt), draft.nodes.get(attempt.node)
+    if pod is None or pod.deleting or node is None or not _is_back(draft, node):
+        return
+    found = classify(pod, draft.now)
+    if found.outcome in UNDER_WAY:
+        draft.change(attempt, outcome=found.outcome, reason="", message="", finished_at=None)
+    else:
+        _conclude(draft, attempt, pod, found)
+
+
+def _is_back(draft: Draft, node: NodeView) -> bool:
+    """Whether agent and kubelet both report again, the kubelet for long enough to have told of its pods."""
+    if liveness(node, draft.installation.beat_interval) is not Liveness.FRESH:
+        return False
+    if node.kube is None or node.kube.ready is not True:
+        return False
+    settled_at = (node.kube.ready_since or draft.now) + SETTLED
+    if draft.now < settled_at:
+        draft.wake(settled_at)
+        return False
+    return True
+
+
+def _succeeded(draft: Draft, attempt: Attempt) -> None:
+    """Results that are still on a device can be lost with it."""
+    pod = draft.pod_of(attempt)
+    home = attempt.pod_uid in draft.manifests or (draft.results is not None and draft.results.state in HOME)
+    if home or (pod is not None and not pod.has_outputs):
+        return
+    if (found := _device_lost(draft, attempt.node)) is not None:
+        draft.change(attempt, outcome=found.outcome, reason=found.reason, message=found.message, finished_at=draft.now)
+
+
+def _sweep(draft: Draft, attempt: Attempt) -> None:
+    """The attempt is over: so must its pod be."""
+    pod = draft.pod_of(attempt)
+    if pod and not pod.ended:
+        draft.delete(pod)
+
+
+def _on_its_device(draft: Draft, pod: PodView, found: Finding) -> Finding:
+    """The finding, unless the device says otherwise: it is dead, too hot, or the volume is over its limit."""
+    if found.outcome in BAD_ENDS or found.outcome is Outcome.SUCCEEDED:
+        return found
+    if (lost := _device_lost(draft, pod.node)) is not None:
+        return lost
+    node = draft.nodes.get(pod.node)
+    if node is None or node.beat is None:
+        return found
+    volume = node.beat.volumes.get(pod.uid)
+    if volume and volume.over_limit:
+        remedy = "write less, or raise spec.outputs.sizeLimit of the EdgeApp"
+        return Finding(Outcome.FAILED, "OutputsTooLarge", f"{volume.message or 'its outputs are too large'}; {remedy}")
+    celsius, critical = node.beat.metrics.celsius, node.spec.thermal.critical_celsius
+    if draft.job.spec.placement.evict_when_hot and celsius is not None and celsius >= critical:
+        return Finding(Outcome.DISRUPTED, "Hot", f"{pod.node} is at {celsius:.0f} °C, critical {critical:.0f} °C")
+    return found
+
+
+def _device_lost(draft: Draft, name: str) -> Finding | None:
+    """The loss of a device, once the job's patience is over; None while there is hope."""
+    patience = draft.job.spec.disconnect.replace_after_seconds
+    if patience is None:
+        return None
+    node = draft.nodes.get(name)
+    if node is None:
+        return Finding(Outcome.LOST, "NodeLost", f"{name} is no device of the fleet any more")
+    if liveness(node, draft.installation.beat_interval) is not Liveness.DEAD:
+        return None
+    silent = silence(node)
+    if silent < timedelta(seconds=patience):
+        draft.wake_in(timedelta(seconds=patience) - silent)
+        return None
+    return Finding(Outcome.LOST, "NodeLost", f"{name} has been silent for over {patience} s")
+
+
+def _conclude(draft: Draft, attempt: Attempt, pod: PodView | None, found: Finding) -> None:
+    """Close an attempt, with the end that kubelet wrote where that can be true."""
+    ended_at = pod.finished_at if pod else None
+    if ended_at is None or pod is None or not pod.created_at <= ended_at <= draft.now:
+        ended_at = draft.now
+    draft.change(
+        attempt,
+        outcome=found.outcome,
+        reason=found.reason,
+        message=shortened(found.message),
+        exit_code=found.exit_code,
+        started_at=(pod.started_at if pod else None) or attempt.started_at,
+        finished_at=ended_at,
+    )
+
+
+def lingering(draft: Draft) -> PodView | None:
+    """A pod of a concluded attempt that has yet to end, on a device that can still end it."""
+    for attempt in draft.attempts:
+        pod, node = draft.pod_of(attempt), draft.nodes.get(attempt.node)
+        if pod is None or pod.ended or attempt.outcome is Outcome.LOST or attempt.outcome in UNDER_WAY:
+            continue
+        if node is not None and liveness(node, draft.installation.beat_interval) is Liveness.DEAD:
+            continue
+        if pod.phase is PodPhase.PENDING and not pod.bound and not pod.deleting:
+            continue
+        return pod
+    return None
