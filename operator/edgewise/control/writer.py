@@ -68,15 +68,15 @@ class Writer:
 
     def _refused(self, action: Action, error: Refused) -> bool:
         """Whether the refusal settles the action: the object has moved on, or is gone."""
-        if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
-            logger.info("%s", error)
-            return error.status == HTTPStatus.NOT_FOUND or isinstance(action, PatchStatus | DeletePod)
-        if NAMESPACE_ENDS in error.message:
+        if NAMESPACE_ENDS in error.message or error.status == HTTPStatus.NOT_FOUND:
             logger.info("%s", error)
             return True
         if isinstance(action, CreatePod) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.warning("%s", error)
             self._world.pod_refused(action.job_uid, error.message)
+            return True
+        if error.status == HTTPStatus.CONFLICT:
+            logger.info("%s", error)
             return True
         logger.error("%s; it is tried again", error)
         return False
