@@ -93,6 +93,7 @@ def device(name: str = "edge-1", *, spec: dict[str, Any] | None = None, **values
         "status": EdgeNodeStatus(),
         "kube": kube(),
         "beat": beat(),
+        "lease": None,
         "leading_for": seconds(3600),
     }
     return NodeView(**(node | values))

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from edgewise.domain.demand import Demand, Usage, requested
 from edgewise.domain.eligibility import DEVICE_RULES, JOB_RULES, Candidacy, rejection, tolerated
-from edgewise.domain.views import Installation, NodeView, Taint
+from edgewise.domain.liveness import Liveness, liveness
+from edgewise.domain.views import Installation, LeaseView, NodeView, Taint
 
 from tests.domain.builders import app, beat, device, job, kube, seconds
 
@@ -23,7 +24,7 @@ def candidacy(
 
 REJECTED = [
     ("Dead", "no Node of this name", candidacy(device(kube=None))),
-    ("Dead", "lost its kubelet", candidacy(device(kube=kube(ready=None), beat=beat(age=21)))),
+    ("Dead", "none of its kubelet", candidacy(device(kube=kube(ready=None), beat=beat(age=21)))),
     ("Stale", "no beat for 16 s", candidacy(device(beat=beat(age=16)))),
     ("Stale", "not reported yet", candidacy(device(beat=None))),
     ("NotReady", "can't run pods", candidacy(device(kube=kube(ready=False)))),
@@ -155,3 +156,14 @@ def test_a_new_leader_does_not_take_its_own_youth_for_silence() -> None:
 def test_tolerations_are_kubernetes_own(toleration: dict[str, str], expected: bool) -> None:
     tolerations = app(tolerations=[toleration]).spec.tolerations
     assert tolerated(Taint("team", "red", "NoSchedule"), tolerations) is expected
+
+
+def test_death_needs_two_witnesses() -> None:
+    """Beats and the kubelet's Lease, long before Kubernetes itself gives the node up."""
+    silent = device(beat=beat(age=21))
+    renewed = LeaseView(seconds(3), seconds(10))
+    missed = LeaseView(seconds(13), seconds(10))
+    assert liveness(silent, seconds(10)) is Liveness.STALE
+    assert liveness(replace(silent, lease=renewed), seconds(10)) is Liveness.STALE
+    assert liveness(replace(silent, lease=missed), seconds(10)) is Liveness.DEAD
+    assert liveness(device(beat=beat(age=5), lease=missed), seconds(10)) is Liveness.FRESH

@@ -142,6 +142,62 @@ def test_a_power_cut_loses_no_job_and_all_pods_come_back(fleet: Fleet, namespace
     wait_until(all_back, "all of Edgewise's pods are ready", seconds=120)
 
 
+def _seconds_between(earlier: str, later: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+
+
+def test_a_dead_device_loses_its_job_to_another_within_25_seconds(fleet: Fleet, namespace: str) -> None:
+    """At 10 s beats and `replaceAfterSeconds: 10`; Kubernetes by itself takes 350 s. The first one then ends in vain."""
+    script = "import os, pathlib, time\ntime.sleep(30 if os.environ['EDGEWISE_ATTEMPT'] == '1' else 0)\n"
+    script += "pathlib.Path(os.environ['EDGEWISE_OUTPUTS'], 'a.csv').write_text(os.environ['EDGEWISE_NODE'] + '\\n')"
+    make_app(fleet, namespace, "mover", script)
+    job = start(fleet, namespace, "mover", "mover", disconnect={"replaceAfterSeconds": 10})
+    first = job.until_phase("Running")["node"]
+    try:
+        cut = datetime.now(UTC).isoformat()
+        fleet.power_off(first)
+        status = job.until("Finished", 90)
+        second = job.pods()[1]
+        bound = next(one for one in second["status"]["conditions"] if one["type"] == "PodScheduled")
+        took = _seconds_between(cut, bound["lastTransitionTime"])
+        print(f"power cut to replacement bound: {took:.0f} s")
+        assert took <= 25
+        assert status["phase"] == "Succeeded"
+        assert status["node"] != first
+        assert [attempt["outcome"] for attempt in status["attempts"]] == ["Lost", "Succeeded"]
+        assert status["attempts"][0]["reason"] == "NodeLost"
+    finally:
+        fleet.power_on(first)
+    wait_until(lambda: len(job.pods()) == 1, "the lost attempt's pod is gone", seconds=90)
+    assert job.status()["results"]["attempt"] == 2
+
+
+def test_a_dead_agent_on_a_living_device_loses_no_job(fleet: Fleet, namespace: str) -> None:
+    script = "import os, pathlib, time\ntime.sleep(45)\npathlib.Path(os.environ['EDGEWISE_OUTPUTS'], 'a.csv').write_text('a\\n')"
+    make_app(fleet, namespace, "calm", script)
+    job = start(fleet, namespace, "calm", "calm", disconnect={"replaceAfterSeconds": 10})
+    node = job.until_phase("Running")["node"]
+    agents = ("daemonset/edgewise-agent", "--namespace", NAMESPACE)
+    nowhere = '{"spec":{"template":{"spec":{"nodeSelector":{"edgewise.dev/test":"nowhere"}}}}}'
+    everywhere = '{"spec":{"template":{"spec":{"nodeSelector":{"edgewise.dev/test":null}}}}}'
+    try:
+        fleet.kubectl("patch", *agents, "--type=merge", f"--patch={nowhere}")
+
+        def stale() -> bool:
+            conditions = next(one for one in edge_nodes(fleet) if one["metadata"]["name"] == node)["status"][
+                "conditions"
+            ]
+            return any(one["type"] == "Ready" and one["reason"] == "Stale" for one in conditions)
+
+        wait_until(stale, f"{node} is stale without its agent", seconds=60)
+        wait_until(lambda: job.pods()[0]["status"]["phase"] == "Succeeded", "the app has ended", seconds=90)
+        assert [attempt["number"] for attempt in job.status()["attempts"]] == [1]
+    finally:
+        fleet.kubectl("patch", *agents, "--type=merge", f"--patch={everywhere}")
+    assert job.until("Finished")["phase"] == "Succeeded"
+    assert [attempt["outcome"] for attempt in job.status()["attempts"]] == ["Succeeded"]
+
+
 def test_beats_cost_no_writes(fleet: Fleet) -> None:
     """Two beats of each device later, each EdgeNode has been written once at most (its score may have moved)."""
     seen: dict[str, set[str]] = {}

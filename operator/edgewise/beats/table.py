@@ -44,6 +44,11 @@ class BeatTable:
         """Drop what a device that is no more has said."""
         self._heard.pop(node, None)
 
+    def clock_offset(self, node: str) -> timedelta | None:
+        """What to add to the device's clock to get the operator's, from its newest beat; None without one."""
+        heard = self._heard.get(node)
+        return None if heard is None else heard.received_at - heard.beat.sampled_at
+
     def view(self, node: str) -> BeatView | None:
         """The device's newest beat with its age now, or None."""
         heard = self._heard.get(node)

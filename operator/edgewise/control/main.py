@@ -26,6 +26,7 @@ from edgewise.control.drain import drain
 from edgewise.control.handlers import register
 from edgewise.control.health import Check, Health
 from edgewise.control.leadership import LeadershipLost, lead_when_elected
+from edgewise.control.leases import LeaseReader
 from edgewise.control.objects import decode_node, decode_pod
 from edgewise.control.reflector import Reflector
 from edgewise.control.settings import Settings, SettingsError, from_environment
@@ -109,6 +110,7 @@ async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
     pods = Reflector(client, "/api/v1/pods", decode_pod, PodSink(world), {"labelSelector": JOB_LABEL})
     nodes = Reflector(client, "/api/v1/nodes", decode_node, NodeSink(world), {"labelSelector": settings.edge_label})
     audit = Audit(client, world)
+    leases = LeaseReader(client, world.leases, world.silent_nodes, world.touched.set)
     cycle = Cycle(world, Writer(client, world, settings.pod_name))
     agent, gateway = (
         settings.username(settings.agent_service_account),
@@ -124,6 +126,7 @@ async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
                 group.create_task(pods.run(), name="pods"),
                 group.create_task(nodes.run(), name="nodes"),
                 group.create_task(audit.run(), name="audit"),
+                group.create_task(leases.run(), name="leases"),
                 group.create_task(certificates.run(), name="certificates"),
             ]
             kinds = group.create_task(_watch_kinds(world, settings.pod_name), name="kopf")

@@ -18,7 +18,9 @@ from pydantic import ValidationError
 
 from edgewise.api import EdgeNode
 from edgewise.beats.table import BeatTable
+from edgewise.control.leases import LeaseTable
 from edgewise.control.objects import NodeObject, PodObject, app_view, job_view
+from edgewise.domain.liveness import Liveness, liveness
 from edgewise.domain.views import (
     AppView,
     Installation,
@@ -105,6 +107,7 @@ class World:
 
     installation: Installation
     beats: BeatTable = field(default_factory=BeatTable)
+    leases: LeaseTable = field(default_factory=LeaseTable)
     touched: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: Cache[Key, JobView] = field(default_factory=Cache)
     apps: Cache[Key, AppView] = field(default_factory=Cache)
@@ -246,6 +249,11 @@ class World:
         """The job of that name."""
         return self.jobs.objects.get(key)
 
+    def silent_nodes(self) -> set[str]:
+        """The devices of which no fresh beat has come."""
+        nodes = self.snapshot().nodes.values()
+        return {node.name for node in nodes if liveness(node, self.installation.beat_interval) is not Liveness.FRESH}
+
     # --- what decisions look at
 
     def snapshot(self) -> Snapshot:
@@ -256,7 +264,13 @@ class World:
             by_job.setdefault(pod.job_uid, []).append(pod)
         return Snapshot(
             nodes={
-                name: replace(node, kube=self.kube_nodes.get(name), beat=self.beats.view(name), leading_for=leading_for)
+                name: replace(
+                    node,
+                    kube=self.kube_nodes.get(name),
+                    beat=self.beats.view(name),
+                    lease=self.leases.view(name, self.beats.clock_offset(name)),
+                    leading_for=leading_for,
+                )
                 for name, node in self.edge_nodes.objects.items()
             },
             apps=dict(self.apps.objects),
@@ -328,5 +342,6 @@ def _node_view(raw: Mapping[str, Any]) -> NodeView:
         status=node.status,
         kube=None,
         beat=None,
+        lease=None,
         leading_for=timedelta(),
     )

@@ -47,7 +47,7 @@ def dead(node: NodeView, installation: Installation) -> Why | None:
     if liveness(node, installation.beat_interval) is not Liveness.DEAD:
         return None
     silent = _seconds(node)
-    return "Dead", f"no beat for {silent}, and Kubernetes has lost its kubelet: is it powered and connected?"
+    return "Dead", f"no beat for {silent}, and none of its kubelet: is it powered and connected?"
 
 
 def stale(node: NodeView, installation: Installation) -> Why | None:

@@ -14,9 +14,12 @@ from edgewise.domain.actions import Action, CreateNode, Fault, PatchStatus, guar
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import unready
-from edgewise.domain.liveness import Liveness, liveness
+from edgewise.domain.liveness import DEAD_INTERVALS, STALE_INTERVALS, Liveness, liveness, silence
 from edgewise.domain.policies import Ranking, device_score
 from edgewise.domain.views import AppView, Key, NodeView, Snapshot
+
+A_MOMENT: Final = timedelta(seconds=1)
+"""Times are cut to whole seconds, so look a little later."""
 
 QUIET: Final = timedelta(minutes=1)
 MEANINGFUL: Final = 0.10
@@ -36,8 +39,13 @@ def report(snapshot: Snapshot, usage: dict[str, Usage], now: datetime, faults: l
 
 
 def wake_ups(snapshot: Snapshot, now: datetime) -> Iterable[datetime]:
-    """Silence makes no event, so look again one interval after anything was heard."""
-    return [now + snapshot.installation.beat_interval] if snapshot.nodes else []
+    """Silence makes no event, so look again when the next device would be stale or dead."""
+    moments = []
+    for node in snapshot.nodes.values():
+        expected, silent = node.beat.interval if node.beat else snapshot.installation.beat_interval, silence(node)
+        due = [expected * factor - silent for factor in (STALE_INTERVALS, DEAD_INTERVALS)]
+        moments += [now + delay + A_MOMENT for delay in due if delay > timedelta()]
+    return moments
 
 
 def node_patch(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime) -> PatchStatus | None:

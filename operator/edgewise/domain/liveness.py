@@ -11,6 +11,8 @@ from edgewise.domain.views import NodeView
 
 STALE_INTERVALS = 1.5
 DEAD_INTERVALS = 2.0
+LEASE_RENEWALS = 1.2
+"""A Lease that is older than this many renewals has been missed."""
 
 
 class Liveness(Enum):
@@ -22,7 +24,7 @@ class Liveness(Enum):
     STALE = "Stale"
     """no beat for 1.5 intervals"""
     DEAD = "Dead"
-    """no beat for 2 intervals, and Kubernetes has lost the kubelet too"""
+    """no beat for 2 intervals, and the kubelet has fallen silent too"""
 
 
 def silence(node: NodeView) -> timedelta:
@@ -30,12 +32,18 @@ def silence(node: NodeView) -> timedelta:
     return node.beat.age if node.beat else node.leading_for
 
 
+def kubelet_silent(node: NodeView) -> bool:
+    """Whether the kubelet has missed its Lease, or Kubernetes has given it up (which takes it 40 s and more)."""
+    if node.kube is None or node.kube.ready is None:
+        return True
+    return node.lease is not None and node.lease.age > node.lease.renewal * LEASE_RENEWALS
+
+
 def liveness(node: NodeView, interval: timedelta) -> Liveness:
     """The device's liveness. `interval` is the installation's, for a device that has not reported yet."""
     expected = node.beat.interval if node.beat else interval
     silent = silence(node)
-    kubelet_lost = node.kube is None or node.kube.ready is None
-    if silent >= expected * DEAD_INTERVALS and kubelet_lost:
+    if silent >= expected * DEAD_INTERVALS and kubelet_silent(node):
         return Liveness.DEAD
     if silent >= expected * STALE_INTERVALS:
         return Liveness.STALE

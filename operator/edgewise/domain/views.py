@@ -77,6 +77,14 @@ class BeatView:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseView:
+    """A kubelet's Lease. `age` counts from its last renewal, on the operator's clock; it is renewed every `renewal`."""
+
+    age: timedelta
+    renewal: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """A device. `kube` is None when there is no Node of that name (any more), `beat` when no agent has reported."""
 
@@ -88,6 +96,8 @@ class NodeView:
     status: EdgeNodeStatus
     kube: KubeNode | None
     beat: BeatView | None
+    lease: LeaseView | None
+    """read only while no fresh beat comes; None: not read"""
     leading_for: timedelta
     """how long this operator has led, so how long it could have received a beat"""
 

@@ -1,0 +1,108 @@
+"""Reads the kubelets' Leases of devices that have fallen silent: the second witness of a device's death.
+
+Owns how old a Lease is. A device's clock may be wrong, so a renewal's time counts by the offset that the device's beats
+have told; without one, only the time for which the Lease was seen unchanged counts.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+
+from msgspec import Struct, json
+
+from edgewise.domain.views import LeaseView
+from edgewise.kube.client import KubeClient, Refused, Unreachable
+
+LOOK_EVERY_SECONDS: Final = 1.0
+CALL_LIMIT: Final = timedelta(seconds=5)
+RENEWALS_A_LEASE: Final = 4
+"""kubelet renews its Lease after a quarter of its duration."""
+
+logger = logging.getLogger(__name__)
+
+
+class _Spec(Struct, rename="camel"):
+    renew_time: datetime | None = None
+    lease_duration_seconds: int = 40
+
+
+class _Lease(Struct):
+    spec: _Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A Lease as it was read: `since` is when this renewal was first seen, on the monotonic clock."""
+
+    renewed_at: datetime
+    renewal: timedelta
+    since: float
+
+
+@dataclass(slots=True)
+class LeaseTable:
+    """The Leases that were read, by device."""
+
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _seen: dict[str, Seen] = field(default_factory=dict)
+
+    def take(self, node: str, renewed_at: datetime, duration: timedelta) -> None:
+        """Keep what was read."""
+        before = self._seen.get(node)
+        unchanged = before is not None and before.renewed_at == renewed_at
+        since = before.since if before is not None and unchanged else self.clock()
+        self._seen[node] = Seen(renewed_at, duration / RENEWALS_A_LEASE, since)
+
+    def forget_all_but(self, nodes: set[str]) -> None:
+        """Drop what was read of devices that report again."""
+        self._seen = {node: seen for node, seen in self._seen.items() if node in nodes}
+
+    def view(self, node: str, clock_offset: timedelta | None) -> LeaseView | None:
+        """The Lease with its age now, or None when it was not read."""
+        seen = self._seen.get(node)
+        if seen is None:
+            return None
+        unchanged_for = timedelta(seconds=self.clock() - seen.since)
+        by_clock = timedelta() if clock_offset is None else self.wall() - (seen.renewed_at + clock_offset)
+        return LeaseView(max(unchanged_for, by_clock), seen.renewal)
+
+
+@dataclass(slots=True)
+class LeaseReader:
+    """Keeps the table up to date for the devices that `silent` names."""
+
+    client: KubeClient
+    table: LeaseTable
+    silent: Callable[[], set[str]]
+    changed: Callable[[], None]
+
+    async def run(self) -> None:
+        """Look without end."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            nodes = self.silent()
+            self.table.forget_all_but(nodes)
+            if nodes:
+                async with asyncio.TaskGroup() as group:
+                    for node in nodes:
+                        group.create_task(self._read(node))
+                self.changed()
+
+    async def _read(self, node: str) -> None:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{node}"
+        try:
+            spec = json.decode(await self.client.ask("GET", path, limit=CALL_LIMIT), type=_Lease).spec
+        except Unreachable as error:
+            logger.warning("%s", error)
+        except Refused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                logger.warning("%s", error)
+        else:
+            if spec.renew_time is not None:
+                self.table.take(node, spec.renew_time, timedelta(seconds=spec.lease_duration_seconds))
