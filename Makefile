@@ -78,6 +78,6 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 
 .PHONY: clean
 clean: ## End the fleet and remove what was built here; the caches outside the checkout stay.
-	test ! -x $(BIN)/python || $(FLEET) down
+	test ! -e $(VENV)/installed || $(FLEET) down
 	rm -rf $(VENV) .testbed dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,9 @@ NAMESPACE: Final = "edgewise-system"
 RELEASE: Final = "edgewise"
 READY_SECONDS: Final = 240
 
+HEARD_FROM: Final = frozenset({"Fresh", "TooHot", "Maintenance", "SpoolFull", "Pressure"})
+"""The reasons of a device's readiness that only a fresh report can give, good or bad."""
+
 
 def install(fleet: Fleet, *settings: str) -> None:
     """Install or upgrade the release and wait until every device reports.
@@ -34,10 +37,14 @@ def install(fleet: Fleet, *settings: str) -> None:
         ]
         _helm(
             *("upgrade", RELEASE, str(paths.CHECKOUT / "charts" / "edgewise"), "--install", "--create-namespace"),
-            *("--values", str(paths.SOURCES / "edgewise-values.yaml"), "--wait", "--timeout", f"{READY_SECONDS}s"),
+            *("--values", str(paths.SOURCES / "edgewise-values.yaml"), "--timeout", f"{READY_SECONDS}s"),
             *(word for one in restarts for word in ("--set-string", one)),
             *(word for one in settings for word in ("--set", one)),
         )
+        for part in ("operator", "gateway"):  # helm's own --wait would wait for the agents of devices that are off
+            target = f"deployment/edgewise-{part}"
+            patience = f"--timeout={READY_SECONDS}s"
+            fleet.kubectl("rollout", "status", target, "--namespace", NAMESPACE, patience, seconds=READY_SECONDS)
     with step("wait for every device's report") as waiting:
         devices = wait_until(lambda: _reporting(fleet), "reports of all devices", seconds=READY_SECONDS)
         waiting.note = ", ".join(devices)
@@ -57,11 +64,12 @@ def edge_nodes(fleet: Fleet) -> list[dict[str, Any]]:
 
 def _reporting(fleet: Fleet) -> list[str]:
     """The devices' names with their scores, once every device that is on reports and has been benchmarked."""
-    expected = {device.name for device in fleet.status() if device.power == "on" and device.name != "hub"}
+    on_line = [device for device in fleet.status() if device.power == "on" and device.cable == "plugged"]
+    expected = {device.name for device in on_line} - {"hub"}
     reports = {node["metadata"]["name"]: node.get("status", {}) for node in edge_nodes(fleet)}
     for name in expected:
         ready = next((one for one in reports.get(name, {}).get("conditions", ()) if one["type"] == "Ready"), None)
-        if ready is None or ready["status"] != "True" or "benchmark" not in reports[name]:
+        if ready is None or ready["reason"] not in HEARD_FROM or "benchmark" not in reports[name]:
             return []
     return [f"{name} {reports[name]['score']:.1f}" for name in sorted(expected)]
 

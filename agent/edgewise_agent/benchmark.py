@@ -86,7 +86,7 @@ class Benchmarker:
             self.result = json.decode(self._path.read_bytes(), type=Benchmark)
         except FileNotFoundError:
             return
-        except DecodeError as error:
+        except (DecodeError, UnicodeDecodeError) as error:
             _log.warning("the kept benchmark %s can't be read and is made anew: %s", self._path, error)
 
     async def run(self) -> None:

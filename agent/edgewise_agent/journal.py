@@ -62,7 +62,7 @@ class Journal:
         for path in sorted(self._folder.glob("[!.]*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
             try:
                 entry = json.decode(path.read_bytes(), type=Entry)
-            except DecodeError as error:
+            except (DecodeError, UnicodeDecodeError) as error:
                 _log.error(
                     "journal entry %s can't be read (%s): the files of that volume stay where they are", path, error
                 )

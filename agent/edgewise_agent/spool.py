@@ -107,7 +107,7 @@ class Spool:
         """The plan that was kept for the volume, if there is a readable one. Raises `OSError`."""
         try:
             return json.decode(self._plan(volume_id).read_bytes(), type=UploadPlan)
-        except (FileNotFoundError, DecodeError):
+        except (FileNotFoundError, DecodeError, UnicodeDecodeError):
             return None
 
     def keep_plan(self, volume_id: str, plan: UploadPlan) -> None:

@@ -19,7 +19,7 @@ from edgewise_agent.collect import collect
 from edgewise_agent.journal import Finish
 from edgewise_agent.tree import open_below
 from edgewise_agent.uplink.connection import Unreachable
-from edgewise_agent.uplink.gateway import Conflict, Gateway, Refused, TooEarly, Unwanted
+from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, Refused, TooEarly, Unwanted
 from edgewise_agent.volumes.table import Held, VolumeTable
 from edgewise_agent.wire import UploadPlan, VolumeState
 
@@ -115,7 +115,7 @@ class Uploader:
             self._table.note_failed(held, str(answer))
             self._not_before[volume_id] = time.monotonic() + REFUSED_AGAIN_SECONDS
             return
-        except (TooEarly, Conflict, PlanOutdated, OSError) as problem:
+        except (TooEarly, Conflict, PlanOutdated, Deferred, OSError) as problem:
             seconds = self._backoffs.setdefault(volume_id, Backoff(0.5, 30)).failed()
             _log.info("results of pod %s wait %.1f s more: %s", pod, seconds, problem)
             self._not_before[volume_id] = time.monotonic() + seconds

@@ -207,7 +207,7 @@ async def test_unpublish_outside_of_the_pods_is_refused(kubelet: Kubelet, pod: P
 
 async def test_a_hostile_pod_can_ask_but_not_pretend(kubelet: Kubelet, settings: Settings, table: VolumeTable) -> None:
     """A user's attributes are merged under kubelet's own, which name the pod; the rest is bounded."""
-    pod = Pod(settings.kubelet_root, asked=outputs(max_files=100_000, size_limit_bytes=2**63 - 1))
+    pod = Pod(settings.kubelet_root, asked=outputs(max_files=100_000, size_limit_bytes=2**53 - 1))
     await kubelet.publish(pod)
     (held,) = table.live()
     assert held.entry.pod_uid == pod.uid

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed import Fleet, wait_until
-from testbed.install import edge_nodes
+from testbed.install import edge_nodes, install
 from testbed.results import results
 from tests.fleet.pods import apply
 from tests.fleet.work import Job, make_app, start
@@ -270,3 +270,11 @@ def test_a_deleted_job_leaves_no_pod_and_its_name_is_free_at_once(fleet: Fleet, 
     assert second.until("Finished")["phase"] == "Succeeded"
     assert second.read()["metadata"]["uid"] != first
     wait_until(lambda: len(second.pods()) == 1, "the first job's pod is gone", seconds=60)
+
+
+@pytest.mark.usefixtures("cool")
+def test_a_hot_fleet_can_be_installed_into(fleet: Fleet) -> None:
+    """What `make demo` does the second time, after somebody has heated a device."""
+    fleet.heat("edge-1", 95)
+    wait_until(lambda: _reasons(fleet)["edge-1"] == "TooHot", "edge-1 is too hot", seconds=30)
+    install(fleet)

@@ -43,7 +43,7 @@ class Answer:
         try:
             problem = json.decode(self.body, type=Problem)
             detail = f"{problem.reason}: {problem.detail}"
-        except DecodeError:
+        except (DecodeError, UnicodeDecodeError):
             detail = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else "no reason given"
         return f"{what}: {self.status} {detail}"
 

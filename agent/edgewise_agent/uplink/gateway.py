@@ -33,10 +33,14 @@ class Conflict(RuntimeError):
     """409 without a way on: what the gateway holds does not fit the plan."""
 
 
+class Deferred(Unreachable):
+    """The gateway has answered that it can't take this now (507, 5xx and others): other volumes may still go."""
+
+
 class Gateway:
     """The gateway, as one attempt's files see it. Every method raises `Unreachable`, `Unwanted`, `Refused`, `TooEarly`.
 
-    Full volumes (507), answers of no known meaning and failing servers are `Unreachable`: later may do.
+    Full volumes (507), answers of no known meaning and failing servers are `Deferred`: later may do.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -63,7 +67,7 @@ class Gateway:
         if answer.status == 409:
             try:
                 return json.decode(answer.body, type=BlobStatus)
-            except DecodeError as error:
+            except (DecodeError, UnicodeDecodeError) as error:
                 raise Conflict(answer.explained(f"blob {sha256}")) from error
         return self._decode(answer, BlobStatus, f"blob {sha256}")
 
@@ -86,9 +90,9 @@ class Gateway:
         if answer.status == 200:
             try:
                 return json.decode(answer.body, type=kind)
-            except DecodeError as error:
+            except (DecodeError, UnicodeDecodeError) as error:
                 raise Unreachable(f"{what}: the answer is not one of a gateway ({error})") from error
-        meaning = _MEANINGS.get(answer.status, Unreachable)
+        meaning = _MEANINGS.get(answer.status, Deferred)
         raise meaning(answer.explained(what))
 
 

@@ -30,5 +30,5 @@ class HttpUplink:
             raise Unreachable(answer.explained(what))
         try:
             return json.decode(answer.body, type=BeatAnswer)
-        except DecodeError as error:
+        except (DecodeError, UnicodeDecodeError) as error:
             raise Unreachable(f"{what}: the answer is not one of an operator ({error})") from error

@@ -184,7 +184,7 @@ def requested_entry(request: csi.NodePublishVolumeRequest, kubelet_root: Path) -
             },
             Entry,
         )
-    except (ValidationError, DecodeError) as error:
+    except (ValidationError, DecodeError, UnicodeDecodeError) as error:
         raise InvalidVolume(
             f"the output volume of pod {pod} has attributes that the agent can't use ({error}): "
             "agent and operator must be of one release, and the CSIDriver needs podInfoOnMount"

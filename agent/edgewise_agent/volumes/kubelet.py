@@ -45,7 +45,7 @@ def record_is_broken(target: Path) -> bool:
         return False
     try:
         record = json.decode((target.parent / RECORD_NAME).read_bytes(), type=dict[str, str])
-    except (FileNotFoundError, DecodeError):
+    except (FileNotFoundError, DecodeError, UnicodeDecodeError):
         return True
     return not record.get("volumeHandle") or not record.get("driverName")
 

@@ -49,6 +49,9 @@ class Receiver(Protocol):
     def job(self, key: Key) -> JobView | None:
         """The job of that name."""
 
+    def is_unreadable(self, uid: str) -> bool:
+        """Whether an object of that UID is there but could not be read."""
+
 
 class Refusal(Exception):
     """A request that can't be served: becomes a `wire.Problem`."""
@@ -100,7 +103,7 @@ class Intake:
         """Take in the manifest of finished results, and say what becomes of them."""
         await self._user(request, self._gateway, "manifests")
         manifest = _decoded(await request.read(), wire.Manifest)
-        if not self.ready:
+        if not self.ready or self._receiver.is_unreadable(manifest.job_uid):
             return _answer(wire.ManifestVerdict(verdict=wire.Verdict.PENDING))
         decided = verdict(manifest, self._receiver.job(Key(manifest.namespace, manifest.job)))
         if decided is wire.Verdict.PENDING:
@@ -152,7 +155,7 @@ async def _problems(
 def _decoded(body: bytes, kind: type[Body]) -> Body:
     try:
         return json.decode(body, type=kind)
-    except (ValidationError, DecodeError) as error:
+    except (ValidationError, DecodeError, UnicodeDecodeError) as error:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadBody", f"the body is no {kind.__name__}: {error}") from error
 
 

@@ -16,7 +16,7 @@ from edgewise.control.settings import Settings
 from edgewise.domain.pods import JOB_LABEL
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused
 
-PATIENCE: Final = timedelta(minutes=4)
+PATIENCE: Final = timedelta(minutes=2)
 LOOK_EVERY_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
@@ -25,30 +25,42 @@ logger = logging.getLogger(__name__)
 async def drain(client: KubeClient, settings: Settings, deployment: str) -> None:
     """Stop the operator, delete every job pod and wait until they are gone.
 
-    Raises TimeoutError when some are left after `PATIENCE` (their device is off: they go when it is back or removed).
+    Raises TimeoutError when some are left after `PATIENCE` (their device is off: they go when it is back or removed);
+    the operator then runs again as before.
     """
-    await _scale_down(client, settings, deployment)
-    async with asyncio.timeout(PATIENCE.total_seconds()):
-        while left := await _pods(client):
-            logger.info("%d job pods are left", len(left))
-            for namespace, name in left:
-                await _delete(client, namespace, name)
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+    scale = f"/apis/apps/v1/namespaces/{settings.namespace}/deployments/{deployment}/scale"
+    replicas = await _scale(client, scale, 0)
+    try:
+        await _operators_gone(client, settings)
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while left := await _pods(client):
+                logger.info("%d job pods are left", len(left))
+                for namespace, name in left:
+                    await _delete(client, namespace, name)
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+    except TimeoutError:
+        await _scale(client, scale, replicas)
+        raise
     logger.info("no job pod is left")
 
 
-async def _scale_down(client: KubeClient, settings: Settings, deployment: str) -> None:
-    path = f"/apis/apps/v1/namespaces/{settings.namespace}/deployments/{deployment}/scale"
+async def _scale(client: KubeClient, path: str, replicas: int) -> int:
+    """Ask for so many operators; how many there should have been before."""
     try:
-        await client.ask("PATCH", path, {"spec": {"replicas": 0}}, content_type=MERGE_PATCH)
+        before: int = json.decode(await client.ask("GET", path))["spec"].get("replicas", 0)
+        await client.ask("PATCH", path, {"spec": {"replicas": replicas}}, content_type=MERGE_PATCH)
     except Refused as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        return
-    operators = {"labelSelector": "app.kubernetes.io/component=operator"}
+        return 0
+    return before
+
+
+async def _operators_gone(client: KubeClient, settings: Settings) -> None:
+    query = {"labelSelector": "app.kubernetes.io/name=edgewise,app.kubernetes.io/component=operator"}
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while True:
-            answer = await client.ask("GET", f"/api/v1/namespaces/{settings.namespace}/pods", query=operators)
+            answer = await client.ask("GET", f"/api/v1/namespaces/{settings.namespace}/pods", query=query)
             if not json.decode(answer)["items"]:
                 return
             await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -84,7 +84,7 @@ class Reflector(Generic[Object]):
         while True:
             try:
                 await AsyncRetrying(
-                    retry=retry_if_exception_type((Unreachable, Refused, DecodeError)),
+                    retry=retry_if_exception_type((Unreachable, Refused, DecodeError, UnicodeDecodeError)),
                     wait=wait_random_exponential(multiplier=0.2, max=5),
                     before_sleep=before_sleep_log(logger, logging.WARNING),
                 )(self._list_and_follow)

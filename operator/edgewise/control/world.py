@@ -249,6 +249,10 @@ class World:
         """The job of that name."""
         return self.jobs.objects.get(key)
 
+    def is_unreadable(self, uid: str) -> bool:
+        """Whether an object of that UID is there but could not be read: then nothing is known of it."""
+        return uid in self.unreadable
+
     def silent_nodes(self) -> set[str]:
         """The devices of which no fresh beat has come."""
         nodes = self.snapshot().nodes.values()

@@ -16,6 +16,7 @@ from edgewise_agent.wire import ManifestVerdict, Problem, Verdict
 from msgspec import DecodeError, json
 
 from edgewise.gateway.metrics import Metrics
+from edgewise.gateway.records import StoreDamaged
 from edgewise.gateway.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Announcer:
             if verdict not in (None, Verdict.PENDING):
                 await self._volume.settle(*key, verdict)
                 logger.info("job %s, pod %s: the operator says %s", *key, verdict.value)
-        except (NoVerdict, OSError) as error:  # VolumeFull is an OSError
+        except (NoVerdict, StoreDamaged, OSError) as error:  # VolumeFull is an OSError
             self._metrics.verdicts.labels("Failed").inc()
             logger.warning("job %s, pod %s: no verdict yet, asking again: %s", *key, error)
             verdict = Verdict.PENDING
@@ -116,7 +117,7 @@ class Announcer:
             if response.status != HTTPStatus.OK:
                 raise NoVerdict(f"{self._url}: {response.status} {json.decode(content, type=Problem).detail}")
             verdict = json.decode(content, type=ManifestVerdict).verdict
-        except DecodeError as error:
+        except (DecodeError, UnicodeDecodeError) as error:
             raise NoVerdict(f"{self._url}: {response.status} with a body that says nothing ({error})") from error
         self._metrics.verdicts.labels(verdict.value).inc()
         return verdict

@@ -109,5 +109,5 @@ class Cluster:
 def _decoded(answer: bytes, kind: type[Answer]) -> Answer:
     try:
         return json.decode(answer, type=kind)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise ClusterUnreachable(f"the API server's answer has another shape: {error}") from error

@@ -69,7 +69,7 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
         return json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise StoreDamaged(
             f"{path} is damaged ({error}): restore it from a backup, or remove it to forget what it says"
         ) from error

@@ -14,6 +14,7 @@ docstring says 'changes the job': the caller holds a lock for each job.
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import threading
@@ -36,9 +37,12 @@ from edgewise.gateway.records import (
     PendingNote,
     PublishedNote,
     StoreBusy,
+    StoreDamaged,
     read_record,
 )
 from edgewise.gateway.verify import Mismatch, verify
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -173,9 +177,12 @@ class Store:
         for folder in self._staging.glob("*/*"):
             try:
                 newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+                job = self.job(folder.parent.name)
             except FileNotFoundError:
                 continue  # just removed by another call
-            job = self.job(folder.parent.name)
+            except StoreDamaged as error:
+                logger.error("%s", error)  # noqa: TRY400 - the text says all
+                continue
             if newest < before and job is not None:
                 found.append((job, folder.name))
         return found
@@ -189,7 +196,11 @@ class Store:
         """
         found = []
         for note in sorted(self._pending.iterdir(), key=lambda path: path.stat().st_mtime_ns):
-            entry = read_record(note, PendingNote)
+            try:
+                entry = read_record(note, PendingNote)
+            except StoreDamaged as error:
+                logger.error("%s", error)  # noqa: TRY400 - the text says all
+                continue
             if entry is None or not self._manifest(entry.job_uid, entry.pod_uid).exists():
                 note.unlink()
                 continue
@@ -343,8 +354,19 @@ class Store:
         if self.is_uploading(job_uid) or (job := self.job(job_uid)) is None:
             return
         if self.newest(job.namespace, job.name) == job_uid:
-            self._alias(job.namespace, job.name).unlink()
+            self._name_anew(job)
         shutil.rmtree(self._jobs / job_uid)
+
+    def _name_anew(self, gone: JobIdentity) -> None:
+        """Let the name of a job that goes stand for the newest that is left of that name, or for none."""
+        jobs = (read_record(path, JobIdentity) for path in self._jobs.glob("*/job.json"))
+        name = (gone.namespace, gone.name)
+        left = [job for job in jobs if job is not None and (job.namespace, job.name) == name and job.uid != gone.uid]
+        alias = self._alias(gone.namespace, gone.name)
+        if left:
+            replace_file(alias, json.encode(max(left, key=lambda job: job.created_at)), self._scratch)
+        else:
+            alias.unlink()
 
 
 def _is_csv(name: str) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 
 from edgewise.gateway.cluster import Cluster, ClusterUnreachable
+from edgewise.gateway.records import StoreDamaged
 from edgewise.gateway.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -22,12 +23,16 @@ async def sweep_once(volume: Volume, cluster: Cluster, idle_seconds: float) -> i
     """
     dropped = 0
     for job, pod_uid in await volume.idle_uploads(idle_seconds):
-        if await volume.manifest(job.uid, pod_uid) is None:
-            view = await cluster.edge_job(job.namespace, job.name)
-            if view is not None and view.metadata.uid == job.uid:
-                continue
-            logger.info("dropping what pod %s sent for %s/%s: that job is deleted", pod_uid, job.namespace, job.name)
-        await volume.discard(job.uid, pod_uid)
+        try:
+            if await volume.manifest(job.uid, pod_uid) is None:
+                view = await cluster.edge_job(job.namespace, job.name)
+                if view is not None and view.metadata.uid == job.uid:
+                    continue
+                logger.info("dropping what pod %s sent for %s/%s: the job is deleted", pod_uid, job.namespace, job.name)
+            await volume.discard(job.uid, pod_uid)
+        except StoreDamaged as error:
+            logger.error("%s", error)  # noqa: TRY400 - the text says all
+            continue
         dropped += 1
     return dropped
 

@@ -141,6 +141,6 @@ async def _next(stream: aiohttp.StreamReader, silence: timedelta) -> bytes:
 def _refused(question: str, status: int, content: bytes) -> Refused:
     try:
         answer = json.decode(content, type=_Status)
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):
         answer = _Status("", content[:500].decode(errors="replace"))
     return Refused(question, status, answer.reason, answer.message)
