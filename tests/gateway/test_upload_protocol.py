@@ -5,6 +5,7 @@ import io
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, Problem, UploadStatus, Verdict
 from msgspec import json
@@ -121,9 +122,10 @@ async def test_a_new_request_ends_one_that_hangs(world: World) -> None:
         await writer.drain()
 
         async def taken() -> bool:
-            return any(path.stat().st_size for path in world.on_volume("staging/*/*/*.offset"))
+            async with aiohttp.ClientSession(world.probes) as probes, probes.get("/metrics") as response:
+                return "edgewise_gateway_received_bytes_total 600.0" in await response.text()
 
-        await eventually(taken, "the hanging request has its turn")
+        await eventually(taken, "what the hanging request has sent is taken in")
         async with asyncio.timeout(5):
             status, answer = await patch(session, content, content, 0)
             hanging = (await reader.readline()).split()
