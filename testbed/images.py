@@ -22,6 +22,9 @@ REGISTRY = "edgewise.local"
 _LABEL = "edgewise.dev/image-id"
 _KEPT_ARCHIVES = 2
 
+_CTR = ("ctr", "--connect-timeout", "60s")
+"""A containerd that is busy unpacking takes longer than ctr's own 10 s to answer a second caller."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -116,7 +119,7 @@ def built(names: list[str] | None = None) -> list[Built]:
 
 def load(images: Sequence[Built], socket: Path) -> list[str]:
     """Loads those of `images` that the containerd at `socket` does not have; returns their names."""
-    ctr = ("ctr", "--address", socket, "--namespace", "k8s.io", "images")
+    ctr = (*_CTR, "--address", socket, "--namespace", "k8s.io", "images")
     present = run(*ctr, "list").splitlines()
     loaded = []
     for image in images:
@@ -135,7 +138,7 @@ def forget_all_but(images: Sequence[Built], socket: Path) -> None:
     The kubelet's names are `sha256:` and the image's id.
     """
     kept = {image.reference for image in images} | {f"sha256:{image_id(image.archive)}" for image in images}
-    ctr = ("ctr", "--address", socket, "--namespace", "k8s.io", "images")
+    ctr = (*_CTR, "--address", socket, "--namespace", "k8s.io", "images")
     if stale := [name for name in run(*ctr, "list", "--quiet").split() if name not in kept]:
         run(*ctr, "remove", "--sync", *stale)
 

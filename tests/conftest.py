@@ -52,7 +52,11 @@ def _fleet_says(fleet: Fleet) -> Iterator[tuple[str, str]]:
         except FleetError as error:
             yield title, str(error)
     for name in fleet.devices():
-        for file in fleet.logs(name):
+        try:
+            files = fleet.logs(name)
+        except FleetError:  # a device that never ran has none
+            continue
+        for file in files:
             yield f"{name}: {file.name}", _tail(Path(file).read_text(errors="replace"))
 
 
