@@ -489,3 +489,33 @@ def test_time_in_suspension_is_no_time_in_the_queue() -> None:
     resumed = replace(suspended, spec=job(spec={"queueDeadlineSeconds": 60}).spec, created_at=NOW - seconds(3600))
     plan = planned(jobs=(resumed,), nodes=())
     assert "Failed" not in conditions(status(plan))
+
+
+def test_no_attempt_starts_beside_a_lost_one_that_may_be_coming_back() -> None:
+    """Its device reports again, but its kubelet has not told of its pods yet."""
+    lost = EdgeJobStatus(attempts=(attempt(1, Outcome.LOST, finished_at=NOW - seconds(60)),))
+    back = device(kube=kube(ready_since=NOW - seconds(5)))
+    assert created(planned(jobs=(job(status=lost),), pods=(RUNNING,), nodes=(back, device("edge-2")))) == []
+    dead = planned(jobs=(job(status=lost),), pods=(RUNNING,), nodes=(LOST_DEVICE, device("edge-2")))
+    assert created(dead) == ["run-7bcca-2"]
+
+
+def test_a_pod_whose_number_is_taken_is_no_attempt() -> None:
+    """Made again from a stale cache, after its namesake had gone: the list of attempts has each number once."""
+    lost = EdgeJobStatus(attempts=(attempt(1, Outcome.DISRUPTED, finished_at=NOW - seconds(60)),))
+    again = replace(RUNNING, uid="9" * 8 + "-0000-4000-8000-000000000001")
+    plan = planned(jobs=(job(status=lost),), pods=(again,))
+    assert deleted(plan) == {again.uid}
+    assert created(plan) == []
+    assert [one.number for one in status(plan).attempts] == [1]
+
+
+def test_results_that_their_device_has_no_more_are_made_anew() -> None:
+    done = attempt(1, Outcome.SUCCEEDED, finished_at=NOW - seconds(61), exit_code=0)
+    waiting = job(status=EdgeJobStatus(attempts=(done,)), spec={"disconnect": {"replaceAfterSeconds": None}})
+    ended = replace(DONE, finished_at=NOW - seconds(61))
+    plan = planned(jobs=(waiting,), pods=(ended,), nodes=(device(), device("edge-2")))
+    assert status(plan).attempts[0].reason == "OutputsLost"
+    held = wire.VolumeReport(pod_uid=DONE.uid, job_uid=JOB_UID, attempt=1, state=wire.VolumeState.SPOOLED)
+    spooled = planned(jobs=(waiting,), pods=(ended,), nodes=(device(beat=beat(volumes=(held,))),))
+    assert status(spooled).attempts[0].outcome is Outcome.SUCCEEDED

@@ -12,7 +12,7 @@ from edgewise.domain.attempts import BAD_ENDS, UNDER_WAY, Finding, classify
 from edgewise.domain.conditions import shortened
 from edgewise.domain.draft import Draft
 from edgewise.domain.liveness import Liveness, liveness, silence
-from edgewise.domain.views import NodeView, PodPhase, PodView
+from edgewise.domain.views import NodeView, PodView
 
 RECHECK: Final = timedelta(seconds=10)
 """How soon to look again at a pod that is late, where no event would tell."""
@@ -20,14 +20,23 @@ RECHECK: Final = timedelta(seconds=10)
 SETTLED: Final = timedelta(seconds=15)
 """How long a device must have been ready again before its kubelet's word on a lost pod counts."""
 
+OUTPUTS_GRACE: Final = timedelta(seconds=60)
+"""How long after its end an attempt's results may be in nobody's report."""
+
 HOME: Final = (ResultsState.COMPLETE, ResultsState.PARTIAL)
 
 
 def record(draft: Draft) -> bool:
     """Bring the list of attempts up to what their pods and devices show. Never settles the job's state."""
     known = {attempt.pod_uid for attempt in draft.attempts}
+    numbers = {attempt.number for attempt in draft.attempts}
     for pod in sorted(draft.pods.values(), key=lambda pod: pod.attempt):
-        if pod.uid not in known:
+        if pod.uid in known:
+            continue
+        if pod.attempt in numbers or pod.attempt < min(numbers, default=0):
+            if not pod.ended:  # made again, from a stale cache, after its namesake had gone
+                draft.delete(pod)
+        else:
             draft.attempts.append(Attempt(number=pod.attempt, node=pod.node, pod_name=pod.key.name, pod_uid=pod.uid))
             draft.placement = pod.placement or draft.placement
             draft.start_time = draft.start_time or pod.created_at
@@ -104,13 +113,32 @@ def _is_back(draft: Draft, node: NodeView) -> bool:
     return True
 
 
+def _returning(draft: Draft, node: NodeView | None) -> bool:
+    """Whether a lost device may be about to say how its pods stand: it reports again, or nobody can know yet."""
+    if node is None or node.kube is None or node.kube.ready is not True:
+        return False
+    return liveness(node, draft.installation.beat_interval) in (Liveness.FRESH, Liveness.UNKNOWN)
+
+
+def _outputs_lost(draft: Draft, attempt: Attempt) -> Finding | None:
+    """The loss of results that their device should still hold, and does not: it got another disk."""
+    node = draft.nodes.get(attempt.node)
+    if node is None or node.beat is None or attempt.pod_uid in node.beat.volumes or not _is_back(draft, node):
+        return None
+    given_up_at = (attempt.finished_at or draft.now) + OUTPUTS_GRACE
+    if draft.now < given_up_at:
+        draft.wake(given_up_at)
+        return None
+    return Finding(Outcome.DISRUPTED, "OutputsLost", f"{attempt.node} is back without the results of this attempt")
+
+
 def _succeeded(draft: Draft, attempt: Attempt) -> None:
     """Results that are still on a device can be lost with it."""
     pod = draft.pod_of(attempt)
     home = attempt.pod_uid in draft.manifests or (draft.results is not None and draft.results.state in HOME)
     if home or (pod is not None and not pod.has_outputs):
         return
-    if (found := _device_lost(draft, attempt.node)) is not None:
+    if (found := _device_lost(draft, attempt.node) or _outputs_lost(draft, attempt)) is not None:
         draft.change(attempt, outcome=found.outcome, reason=found.reason, message=found.message, finished_at=draft.now)
 
 
@@ -175,13 +203,14 @@ def _conclude(draft: Draft, attempt: Attempt, pod: PodView | None, found: Findin
 
 def lingering(draft: Draft) -> PodView | None:
     """A pod of a concluded attempt that has yet to end, on a device that can still end it."""
-    for attempt in draft.attempts:
-        pod, node = draft.pod_of(attempt), draft.nodes.get(attempt.node)
-        if pod is None or pod.ended or attempt.outcome is Outcome.LOST or attempt.outcome in UNDER_WAY:
+    outcomes = {attempt.pod_uid: attempt.outcome for attempt in draft.attempts}
+    for pod in draft.pods.values():
+        outcome, node = outcomes.get(pod.uid), draft.nodes.get(pod.node)
+        if pod.ended or outcome in UNDER_WAY:
+            continue
+        if outcome is Outcome.LOST and not _returning(draft, node):
             continue
         if node is not None and liveness(node, draft.installation.beat_interval) is Liveness.DEAD:
-            continue
-        if pod.phase is PodPhase.PENDING and not pod.bound and not pod.deleting:
             continue
         return pod
     return None
