@@ -10,7 +10,7 @@ from edgewise.domain.views import BeatView, NodeView, PodPhase
 from edgewise_agent import wire
 
 from tests.domain.builders import NOW, app, beat, device, job, kube, manifest, planned, pod, seconds
-from tests.domain.test_lifecycle import after
+from tests.domain.reading import after
 
 
 def written(plan: Plan) -> EdgeNodeStatus | None:

@@ -1,0 +1,155 @@
+"""Devices that die, fall silent and come back: which attempt goes on, and what becomes of the others."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from edgewise.api import EdgeJobStatus, Outcome, Phase
+from edgewise.domain.actions import CreatePod, PatchStatus
+from edgewise.domain.views import Key, NodeView
+from edgewise_agent import wire
+
+from tests.domain.builders import (
+    JOB_UID,
+    NOW,
+    beat,
+    device,
+    job,
+    kube,
+    manifest,
+    planned,
+    pod,
+    seconds,
+)
+from tests.domain.reading import (
+    DONE,
+    FAILED,
+    RUNNING,
+    after,
+    attempt,
+    created,
+    deleted,
+    status,
+)
+
+LOST_DEVICE = device(kube=kube(ready=None), beat=beat(age=61))
+
+
+def test_a_dead_device_loses_its_job_after_the_jobs_own_patience() -> None:
+    nodes = (LOST_DEVICE, device("edge-2"))
+    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=nodes)
+    assert status(plan).attempts[0].outcome is Outcome.LOST
+    assert created(plan) == ["run-7bcca-2"]
+    assert deleted(plan) == set(), "the old attempt may still bring its results home"
+    patient = job(spec={"disconnect": {"replaceAfterSeconds": 300}})
+    assert created(planned(jobs=(patient,), pods=(RUNNING,), nodes=nodes)) == []
+    never = job(spec={"disconnect": {"replaceAfterSeconds": None}})
+    assert created(planned(jobs=(never,), pods=(RUNNING,), nodes=nodes)) == []
+
+
+def test_a_dead_agent_loses_no_job() -> None:
+    nodes = (device(beat=beat(age=3600)), device("edge-2"))
+    assert status(planned(jobs=(job(),), pods=(RUNNING,), nodes=nodes)).attempts[0].outcome is Outcome.RUNNING
+
+
+def test_of_two_that_run_the_longer_stays() -> None:
+    second = replace(pod(attempt=2), node="edge-2", started_at=NOW - seconds(1))
+    view = job(status=EdgeJobStatus(attempts=(attempt(1, Outcome.LOST), attempt(2, Outcome.RUNNING))))
+    plan = planned(jobs=(view,), pods=(RUNNING, second), nodes=(device(), device("edge-2")))
+    assert deleted(plan) == {second.uid}
+    assert [one.outcome for one in status(plan).attempts] == [Outcome.RUNNING, Outcome.SUPERSEDED]
+
+
+def test_a_lost_attempt_that_comes_back_done_wins() -> None:
+    second = replace(pod(attempt=2), node="edge-2")
+    view = job(status=EdgeJobStatus(attempts=(attempt(1, Outcome.LOST), attempt(2, Outcome.RUNNING))))
+    plan = planned(jobs=(view,), pods=(DONE, second), nodes=(device(), device("edge-2")), manifests=(manifest(DONE),))
+    shown = status(plan)
+    assert shown.phase is Phase.SUCCEEDED
+    assert shown.results is not None
+    assert shown.results.pod_uid == DONE.uid
+    assert deleted(plan) == {second.uid}
+
+
+LOST = EdgeJobStatus(attempts=(attempt(1, Outcome.LOST), attempt(2, Outcome.RUNNING)))
+SECOND = replace(pod(attempt=2), node="edge-2")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        device(beat=None, leading_for=seconds(2)),
+        device(beat=None, leading_for=seconds(25), kube=kube(ready=None)),
+        device(kube=kube(ready=None)),
+        device(kube=kube(ready_since=NOW - seconds(14))),
+        device(kube=None, beat=None),
+    ],
+)
+def test_a_lost_attempt_is_not_back_before_agent_and_kubelet_are(first: NodeView) -> None:
+    """A restarted operator, or the first beat after a reboot, must not take an old pod's state for life."""
+    plan = planned(jobs=(job(status=LOST),), pods=(RUNNING, SECOND), nodes=(first, device("edge-2")))
+    assert deleted(plan) == set()
+    assert [one for one in plan.actions if isinstance(one, CreatePod)] == []
+
+
+def test_a_lost_attempt_is_not_written_again_and_again() -> None:
+    nodes = (LOST_DEVICE, device("edge-2"))
+    view = after(planned(jobs=(job(),), pods=(RUNNING,), nodes=nodes), job())
+    view = after(planned(jobs=(view,), pods=(RUNNING, SECOND), nodes=nodes), view)
+    later = (device(kube=kube(ready=None), beat=beat(age=90)), device("edge-2"))
+    plan = planned(NOW + seconds(29), jobs=(view,), pods=(RUNNING, SECOND), nodes=later)
+    assert not [one for one in plan.actions if isinstance(one, PatchStatus) and one.plural == "edgejobs"]
+
+
+def test_results_on_a_device_that_never_comes_back_are_made_anew() -> None:
+    nodes = (LOST_DEVICE, device("edge-2"))
+    collecting = after(planned(jobs=(job(),), pods=(DONE,)), job())
+    plan = planned(jobs=(collecting,), pods=(DONE,), nodes=nodes)
+    assert status(plan).attempts[0].outcome is Outcome.LOST
+    assert created(plan) == ["run-7bcca-2"]
+    removed = planned(jobs=(collecting,), nodes=(device("edge-2"),))
+    assert created(removed) == ["run-7bcca-2"]
+    back = planned(jobs=(after(plan, job()),), pods=(DONE, SECOND), nodes=nodes, manifests=(manifest(DONE),))
+    assert status(back).phase is Phase.SUCCEEDED
+    assert deleted(back) == {SECOND.uid}
+
+
+def test_a_device_with_a_wrong_clock_delays_no_retry() -> None:
+    for wrong in (timedelta(days=30), timedelta(days=-30)):
+        ended = replace(FAILED, finished_at=NOW + wrong)
+        assert status(planned(jobs=(job(),), pods=(ended,))).next_attempt_at == NOW + seconds(10)
+
+
+def test_a_pod_elsewhere_that_claims_the_job_is_none_of_its() -> None:
+    stranger = replace(DONE, key=Key("evil", DONE.key.name), has_outputs=False)
+    assert created(planned(jobs=(job(),), pods=(stranger,))) == ["run-7bcca-1"]
+
+
+def test_no_attempt_starts_beside_a_lost_one_that_may_be_coming_back() -> None:
+    """Its device reports again, but its kubelet has not told of its pods yet."""
+    lost = EdgeJobStatus(attempts=(attempt(1, Outcome.LOST, finished_at=NOW - seconds(60)),))
+    back = device(kube=kube(ready_since=NOW - seconds(5)))
+    assert created(planned(jobs=(job(status=lost),), pods=(RUNNING,), nodes=(back, device("edge-2")))) == []
+    dead = planned(jobs=(job(status=lost),), pods=(RUNNING,), nodes=(LOST_DEVICE, device("edge-2")))
+    assert created(dead) == ["run-7bcca-2"]
+
+
+def test_a_pod_whose_number_is_taken_is_no_attempt() -> None:
+    """Made again from a stale cache, after its namesake had gone: the list of attempts has each number once."""
+    lost = EdgeJobStatus(attempts=(attempt(1, Outcome.DISRUPTED, finished_at=NOW - seconds(60)),))
+    again = replace(RUNNING, uid="9" * 8 + "-0000-4000-8000-000000000001")
+    plan = planned(jobs=(job(status=lost),), pods=(again,))
+    assert deleted(plan) == {again.uid}
+    assert created(plan) == []
+    assert [one.number for one in status(plan).attempts] == [1]
+
+
+def test_results_that_their_device_has_no_more_are_made_anew() -> None:
+    done = attempt(1, Outcome.SUCCEEDED, finished_at=NOW - seconds(61), exit_code=0)
+    waiting = job(status=EdgeJobStatus(attempts=(done,)), spec={"disconnect": {"replaceAfterSeconds": None}})
+    ended = replace(DONE, finished_at=NOW - seconds(61))
+    plan = planned(jobs=(waiting,), pods=(ended,), nodes=(device(), device("edge-2")))
+    assert status(plan).attempts[0].reason == "OutputsLost"
+    held = wire.VolumeReport(pod_uid=DONE.uid, job_uid=JOB_UID, attempt=1, state=wire.VolumeState.SPOOLED)
+    spooled = planned(jobs=(waiting,), pods=(ended,), nodes=(device(beat=beat(volumes=(held,))),))
+    assert status(spooled).attempts[0].outcome is Outcome.SUCCEEDED
