@@ -9,6 +9,7 @@ from typing import Any, Final
 from testbed import paths
 from testbed.errors import FleetError
 from testbed.fleet import Fleet
+from testbed.install import edge_nodes
 from testbed.progress import say
 from testbed.results import results
 from testbed.waiting import wait_until
@@ -17,6 +18,7 @@ NAMESPACE: Final = "demo"
 JOB: Final = "faces"
 EXAMPLE: Final = "examples/surveillance"
 JOB_SECONDS: Final = 300
+REPORT_SECONDS: Final = 60
 ROWS_SHOWN: Final = 12
 
 NEXT = """
@@ -30,6 +32,7 @@ Try next:
 
 def demo(fleet: Fleet) -> None:
     """Run the example once. Raises `FleetError` when the job does not succeed or a checksum differs."""
+    wait_until(lambda: _heat_is_known(fleet), "reports of the devices' temperatures", seconds=REPORT_SECONDS)
     say("\nThe devices:\n")
     say(fleet.kubectl("get", "edgenodes"))
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
@@ -43,6 +46,22 @@ def demo(fleet: Fleet) -> None:
         raise FleetError(f"the job has ended as {status['phase']}: {_message(status)}")
     _fetch(fleet, status)
     say(NEXT.format(device=status["node"], namespace=NAMESPACE, job=JOB))
+
+
+def _heat_is_known(fleet: Fleet) -> bool:
+    """Whether the last reports show which devices are too hot: they come every ten seconds."""
+    limits = {
+        node["metadata"]["name"]: (node["spec"]["thermal"]["criticalCelsius"], node.get("status", {}))
+        for node in edge_nodes(fleet)
+    }
+    for device in fleet.status():
+        if device.name not in limits or device.celsius is None:
+            continue
+        critical, status = limits[device.name]
+        reasons = {one["reason"] for one in status.get("conditions", ()) if one["type"] == "Ready"}
+        if ("TooHot" in reasons) != (device.celsius >= critical):
+            return False
+    return True
 
 
 def _follow(fleet: Fleet) -> dict[str, Any]:
