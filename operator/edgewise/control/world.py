@@ -255,28 +255,32 @@ class World:
 
     def silent_nodes(self) -> set[str]:
         """The devices of which no fresh beat has come."""
-        nodes = self.snapshot().nodes.values()
+        nodes = self._nodes().values()
         return {node.name for node in nodes if liveness(node, self.installation.beat_interval) is not Liveness.FRESH}
 
     # --- what decisions look at
 
+    def _nodes(self) -> dict[str, NodeView]:
+        """Every device with all that is known of it now."""
+        leading_for = timedelta(seconds=self.clock() - self.leading_since)
+        return {
+            name: replace(
+                node,
+                kube=self.kube_nodes.get(name),
+                beat=self.beats.view(name),
+                lease=self.leases.view(name, self.beats.clock_offset(name)),
+                leading_for=leading_for,
+            )
+            for name, node in self.edge_nodes.objects.items()
+        }
+
     def snapshot(self) -> Snapshot:
         """Everything known now, frozen."""
-        leading_for = timedelta(seconds=self.clock() - self.leading_since)
         by_job: dict[str, list[PodView]] = {}
         for pod in self.pods.objects.values():
             by_job.setdefault(pod.job_uid, []).append(pod)
         return Snapshot(
-            nodes={
-                name: replace(
-                    node,
-                    kube=self.kube_nodes.get(name),
-                    beat=self.beats.view(name),
-                    lease=self.leases.view(name, self.beats.clock_offset(name)),
-                    leading_for=leading_for,
-                )
-                for name, node in self.edge_nodes.objects.items()
-            },
+            nodes=self._nodes(),
             apps=dict(self.apps.objects),
             jobs=dict(self.jobs.objects),
             pods={uid: tuple(pods) for uid, pods in by_job.items()},

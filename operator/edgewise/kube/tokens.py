@@ -11,7 +11,6 @@ from msgspec import Struct, json
 from edgewise.kube.client import KubeClient
 
 NODE_EXTRA: Final = "authentication.kubernetes.io/node-name"
-POD_EXTRA: Final = "authentication.kubernetes.io/pod-name"
 
 REMEMBERED_SECONDS: Final = 60.0
 MOST_REMEMBERED: Final = 8192
