@@ -29,6 +29,7 @@ from tests.domain.reading import (
     attempt,
     created,
     deleted,
+    reason,
     status,
 )
 
@@ -39,12 +40,23 @@ def test_a_dead_device_loses_its_job_after_the_jobs_own_patience() -> None:
     nodes = (LOST_DEVICE, device("edge-2"))
     plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=nodes)
     assert status(plan).attempts[0].outcome is Outcome.LOST
-    assert created(plan) == ["run-7bcca-2"]
     assert deleted(plan) == set(), "the old attempt may still bring its results home"
+    written = after(plan, job())
+    assert created(planned(jobs=(written,), pods=(RUNNING,), nodes=nodes)) == ["run-7bcca-2"]
     patient = job(spec={"disconnect": {"replaceAfterSeconds": 300}})
     assert created(planned(jobs=(patient,), pods=(RUNNING,), nodes=nodes)) == []
     never = job(spec={"disconnect": {"replaceAfterSeconds": None}})
     assert created(planned(jobs=(never,), pods=(RUNNING,), nodes=nodes)) == []
+
+
+def test_an_attempt_starts_only_when_the_end_of_the_last_one_is_written() -> None:
+    """Else a lost write and a crash would forget the last one, and its number would be used twice."""
+    nodes = (LOST_DEVICE, device("edge-2"))
+    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=nodes)
+    assert created(plan) == []
+    assert reason(status(plan), "Reconciling")[1] == "the end of the last attempt is being written"
+    recorded = job(status=EdgeJobStatus(attempts=(attempt(1, Outcome.RUNNING),)))
+    assert created(planned(jobs=(recorded,), pods=(RUNNING,), nodes=nodes)) == []
 
 
 def test_a_dead_agent_loses_no_job() -> None:
@@ -106,9 +118,9 @@ def test_results_on_a_device_that_never_comes_back_are_made_anew() -> None:
     collecting = after(planned(jobs=(job(),), pods=(DONE,)), job())
     plan = planned(jobs=(collecting,), pods=(DONE,), nodes=nodes)
     assert status(plan).attempts[0].outcome is Outcome.LOST
-    assert created(plan) == ["run-7bcca-2"]
+    assert created(planned(jobs=(after(plan, job()),), pods=(DONE,), nodes=nodes)) == ["run-7bcca-2"]
     removed = planned(jobs=(collecting,), nodes=(device("edge-2"),))
-    assert created(removed) == ["run-7bcca-2"]
+    assert status(removed).attempts[0].outcome is Outcome.LOST
     back = planned(jobs=(after(plan, job()),), pods=(DONE, SECOND), nodes=nodes, manifests=(manifest(DONE),))
     assert status(back).phase is Phase.SUCCEEDED
     assert deleted(back) == {SECOND.uid}

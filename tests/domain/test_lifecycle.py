@@ -180,7 +180,8 @@ def test_no_room_on_the_device_rebinds_and_counts_as_no_failure() -> None:
     waiting = after(plan, job())
     assert waiting.status.attempts[0].outcome is Outcome.STARTING, "the scheduler may bind it yet"
     gone = planned(jobs=(waiting,))
-    assert created(gone) == ["run-7bcca-2"]
+    assert status(gone).attempts[0].reason == "Unschedulable"
+    assert created(planned(jobs=(after(gone, job()),))) == ["run-7bcca-2"]
     assert (status(gone).failures, status(gone).attempts[0].reason) == (0, "Unschedulable")
     bound = planned(jobs=(waiting,), pods=(replace(WAITING, bound=True),))
     assert status(bound).attempts[0].reason == ""

@@ -77,6 +77,11 @@ class Draft:
             version = pod.resource_version if only_unchanged else None
             self.actions.append(DeletePod(pod.key, pod.uid, version))
 
+    def is_written(self) -> bool:
+        """Whether the API holds every attempt with its outcome, so that a crash or a lost write forgets none."""
+        written = {one.pod_uid: one.outcome for one in self.job.status.attempts}
+        return all(written.get(one.pod_uid) is one.outcome for one in self.attempts)
+
     def change(self, attempt: Attempt, **values: object) -> Attempt:
         """Replace an attempt by one with other values, and return that."""
         changed = attempt.model_copy(update=values)

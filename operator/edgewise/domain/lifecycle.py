@@ -270,6 +270,8 @@ def queue(draft: Draft) -> bool:
         draft.stalled = ("UnknownPolicy", f"spec.placement.policy {policy} is not one of {', '.join(sorted(POLICIES))}")
     elif pod := lingering(draft):
         draft.waiting = f"pod {pod.key.name} of the last attempt is ending"
+    elif not draft.is_written():
+        draft.waiting = "the end of the last attempt is being written"  # and then the next one starts
     elif draft.refusal and draft.now < draft.refusal.retry_at:
         draft.wake(draft.refusal.retry_at)
         draft.stalled = ("PodRefused", f"the API server refuses the job's pod: {draft.refusal.message}")
