@@ -115,7 +115,7 @@ def test_a_lost_attempt_is_not_written_again_and_again() -> None:
 
 def test_results_on_a_device_that_never_comes_back_are_made_anew() -> None:
     nodes = (LOST_DEVICE, device("edge-2"))
-    collecting = after(planned(jobs=(job(),), pods=(DONE,)), job())
+    collecting = after(planned(NOW + seconds(5), jobs=(job(),), pods=(DONE,)), job())
     plan = planned(jobs=(collecting,), pods=(DONE,), nodes=nodes)
     assert status(plan).attempts[0].outcome is Outcome.LOST
     assert created(planned(jobs=(after(plan, job()),), pods=(DONE,), nodes=nodes)) == ["run-7bcca-2"]

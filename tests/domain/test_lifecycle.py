@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from edgewise.api import EdgeJobStatus, Outcome, Phase
 from edgewise.domain.actions import CreatePod, DeletePod, PatchStatus
-from edgewise.domain.views import PodView, Refusal
+from edgewise.domain.views import PodPhase, PodView, Refusal
 from edgewise_agent import wire
 
 from tests.domain.builders import (
@@ -18,6 +18,7 @@ from tests.domain.builders import (
     job,
     manifest,
     planned,
+    pod,
     seconds,
 )
 from tests.domain.reading import (
@@ -69,7 +70,7 @@ def test_a_settled_job_is_left_alone() -> None:
 
 
 def test_success_is_complete_only_when_the_results_are_home() -> None:
-    collecting = planned(jobs=(job(),), pods=(DONE,))
+    collecting = planned(NOW + seconds(5), jobs=(job(),), pods=(DONE,))
     assert status(collecting).phase is Phase.COLLECTING
     assert conditions(status(collecting)) == {"Reconciling"}
     shown = status(planned(jobs=(after(collecting, job()),), pods=(DONE,), manifests=(manifest(DONE),)))
@@ -80,6 +81,15 @@ def test_success_is_complete_only_when_the_results_are_home() -> None:
     assert shown.results.pod_uid == DONE.uid
     assert shown.results.url == "https://gateway/v1/namespaces/demo/jobs/run/files"
     assert shown.completion_time == NOW
+
+
+def test_results_that_come_home_at_once_cost_no_write_before() -> None:
+    plan = planned(jobs=(job(),), pods=(DONE,))
+    assert [one for one in plan.actions if isinstance(one, PatchStatus) and one.plural == "edgejobs"] == []
+    assert plan.wake_at == NOW + seconds(2), "three seconds after the pod's end"
+    for wrong in (seconds(3600), seconds(-3600)):
+        ended = replace(DONE, finished_at=NOW + wrong)
+        assert status(planned(jobs=(job(),), pods=(ended,))).phase is Phase.COLLECTING, "the device's clock is wrong"
 
 
 def test_an_app_without_outputs_is_complete_at_once() -> None:
@@ -264,7 +274,8 @@ def test_suspend_gives_up_and_resume_starts_anew() -> None:
     assert (shown.phase, shown.start_time, conditions(shown)) == (Phase.SUSPENDED, None, {"Suspended"})
     resumed = replace(held, status=shown, spec=job().spec, generation=3)
     assert created(planned(jobs=(resumed,))) == ["run-7bcca-2"]
-    assert status(planned(jobs=(resumed,))).failures == 0
+    again = status(planned(jobs=(resumed,), pods=(pod(PodPhase.PENDING, attempt=2),)))
+    assert (again.failures, [one.outcome for one in again.attempts]) == (0, [Outcome.CANCELLED, Outcome.STARTING])
 
 
 def test_cancel_ends_it() -> None:

@@ -12,7 +12,7 @@ from edgewise_agent import wire
 
 from edgewise.api import Attempt, EdgeJobStatus, Phase, PlacementStatus, Results
 from edgewise.api.job_status import ATTEMPTS_KEPT
-from edgewise.domain.actions import Action, DeletePod
+from edgewise.domain.actions import Action, CreatePod, DeletePod
 from edgewise.domain.attempts import disruptions, failures
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.demand import Demand
@@ -58,6 +58,8 @@ class Draft:
     """set when the job should be placed in this pass"""
     actions: list[Action] = field(default_factory=list)
     wake_at: datetime | None = None
+    held_until: datetime | None = None
+    """until when the state is too short-lived to be written, if nothing more happens"""
 
     def wake(self, at: datetime) -> None:
         """Ask for another look at this job at `at`, or earlier."""
@@ -81,6 +83,14 @@ class Draft:
         """Whether the API holds every attempt with its outcome, so that a crash or a lost write forgets none."""
         written = {one.pod_uid: one.outcome for one in self.job.status.attempts}
         return all(written.get(one.pod_uid) is one.outcome for one in self.attempts)
+
+    def is_passing(self) -> bool:
+        """Whether the next state is so near that this one is not worth a write of its own.
+
+        The answer to the creation of a pod brings the next one at once, and it tells all of this one.
+        """
+        held = self.held_until is not None and self.now < self.held_until
+        return held or any(isinstance(action, CreatePod) for action in self.actions)
 
     def change(self, attempt: Attempt, **values: object) -> Attempt:
         """Replace an attempt by one with other values, and return that."""

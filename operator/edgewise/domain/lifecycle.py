@@ -6,6 +6,7 @@ queued jobs comes after, for all of them together (plan.py).
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Final
 
 from edgewise_agent import wire
 
@@ -34,6 +35,11 @@ from edgewise.domain.demand import Demand, requested
 from edgewise.domain.draft import Draft, End
 from edgewise.domain.observation import HOME, lingering, record
 from edgewise.domain.policies import POLICIES
+from edgewise.domain.views import PodView
+
+
+COLLECTING_AT_ONCE: Final = timedelta(seconds=3)
+"""Small results are home within this time, and the phase Collecting is not worth a write."""
 
 
 def publish(draft: Draft) -> bool:
@@ -172,6 +178,7 @@ def collect(draft: Draft) -> bool:
         )
         return True
     draft.phase = Phase.COLLECTING
+    _hold(draft, draft.pod_of(attempt))
     node = draft.nodes.get(attempt.node)
     volume = node.beat.volumes.get(attempt.pod_uid) if node and node.beat else None
     if volume and volume.state is wire.VolumeState.FAILED:
@@ -184,6 +191,14 @@ def collect(draft: Draft) -> bool:
         draft.results = draft.results.model_copy(update={"state": ResultsState.UPLOADING})
     draft.waiting = f"succeeded on {attempt.node}; its results are on their way home"
     return True
+
+
+def _hold(draft: Draft, pod: PodView | None) -> None:
+    """Don't write that results are on their way when they are about to be home, if the device's clock can be right."""
+    ended = pod.finished_at if pod else None
+    if draft.results is None and ended is not None and ended <= draft.now < ended + COLLECTING_AT_ONCE:
+        draft.held_until = ended + COLLECTING_AT_ONCE
+        draft.wake(draft.held_until)
 
 
 def _has_outputs(draft: Draft, attempt: Attempt) -> bool:

@@ -153,9 +153,9 @@ def _settled(old: PlacementStatus | None, new: PlacementStatus) -> PlacementStat
 
 
 def _report(draft: Draft) -> list[Action]:
-    """One status write, if the state changed, with the events that tell of it."""
+    """One status write, if the state changed and is worth one, with the events that tell of it."""
     job, status = draft.job, draft.status()
-    if status == job.status:
+    if status == job.status or draft.is_passing():
         return []
     old, new = status_body(job.status), status_body(status)
     return [PatchStatus("edgejobs", job.key, job.resource_version, old, new, tuple(events(job, status)))]
