@@ -342,9 +342,9 @@ class Simulation:
 
     def stuck(self) -> list[object]:
         """The jobs that should have ended, the pods that should, and the manifests that wait."""
-        jobs = [job for job in self.api.jobs.values() if self._may_end(job) and not _finished(job)]
+        jobs = [job for job in self.api.jobs.values() if self._may_end(job) and not is_finished(job)]
         pods = [pod for pod in self.api.pods.values() if not pod.ended or pod.deleting]
-        waiting = {job.uid for job in self.api.jobs.values() if not _finished(job)}
+        waiting = {job.uid for job in self.api.jobs.values() if not is_finished(job)}
         manifests = [one for one in self.gateway.pending.values() if one.job_uid not in waiting]
         return [*jobs, *pods, *manifests]
 
@@ -362,7 +362,7 @@ class Simulation:
             if holds(job.status.conditions, "Complete") and results and results.pod_uid:
                 assert self.gateway.published.get(job.uid) == results.pod_uid, f"{job.key}: its results were set aside"
                 assert self.gateway.told[results.pod_uid] is wire.Verdict.PUBLISHED
-        idle = {key for key, job in self.api.jobs.items() if _finished(job)}
+        idle = {key for key, job in self.api.jobs.items() if is_finished(job)}
         for beat in range(30):
             if beat == 18:  # by then a suspended job has heard of its results too
                 idle |= {key for key, job in self.api.jobs.items() if job.spec.suspend}
@@ -377,7 +377,7 @@ class Simulation:
                         pass  # pods that have been kept for long enough go, devices' scores move
 
 
-def _finished(job: JobView) -> bool:
+def is_finished(job: JobView) -> bool:
     return holds(job.status.conditions, "Finished")
 
 

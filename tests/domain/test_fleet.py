@@ -83,6 +83,10 @@ def test_a_device_that_is_lost_again_and_again_is_avoided_for_longer_and_longer(
         node = replace(node, status=back)
     assert avoided == [30, 60, 120, 240, 480, 960, 1800, 1800]
     assert node.status.losses == 8
+    early = node.status.avoided_until + timedelta(minutes=59) if node.status.avoided_until else now
+    remembered = written(planned(early, nodes=(replace(dead(node, early), beat=beat(now=early)),)))
+    assert remembered is not None
+    assert remembered.losses == 9
     later = now + timedelta(hours=2)
     forgiven = written(planned(later, nodes=(replace(dead(node, later), beat=beat(now=later)),)))
     assert forgiven is not None

@@ -119,7 +119,7 @@ class EdgeNodeStatus(Model):
     spool: NodeSpool | None = None
     """Results that are not home yet."""
     losses: Annotated[int, Field(ge=0, le=1000)] = 0
-    """How often it was lost and came back of late; forgotten after an hour without a loss."""
+    """How often it was lost and came back of late; forgotten when it has kept up for long enough."""
     avoided_until: Timestamp | None = None
     """Until then it takes work only when no other device can: it came back from a loss. Longer with each loss."""
     running: Annotated[int, Field(ge=0, le=10_000)] = 0

@@ -24,8 +24,9 @@ A_MOMENT: Final = timedelta(seconds=1)
 
 FIRST_AVOIDED: Final = timedelta(seconds=30)
 LONGEST_AVOIDED: Final = timedelta(minutes=30)
-FORGOTTEN_AFTER: Final = timedelta(hours=1)
-"""How long a device must have kept up, after it was last avoided, until its losses are forgotten."""
+SHORTEST_MEMORY: Final = timedelta(minutes=10)
+MEMORY: Final = 2
+"""A loss is forgotten when the device, no longer avoided, has kept up for so many times as long as it was avoided."""
 
 QUIET: Final = timedelta(minutes=1)
 MEANINGFUL: Final = 0.10
@@ -132,10 +133,14 @@ def node_status(
 
 def _back(old: EdgeNodeStatus, now: datetime) -> dict[str, object]:
     """One more loss that the device came back from: the more of late, the longer it is avoided."""
-    forgotten = old.avoided_until is None or now >= old.avoided_until + FORGOTTEN_AFTER
+    memory = max(SHORTEST_MEMORY, MEMORY * _avoided_for(old.losses))
+    forgotten = old.avoided_until is None or now >= old.avoided_until + memory
     losses = 1 if forgotten else old.losses + 1
-    avoided = min(FIRST_AVOIDED * 2 ** min(losses - 1, 20), LONGEST_AVOIDED)
-    return {"losses": losses, "avoided_until": now + avoided}
+    return {"losses": losses, "avoided_until": now + _avoided_for(losses)}
+
+
+def _avoided_for(losses: int) -> timedelta:
+    return min(FIRST_AVOIDED * 2 ** min(max(0, losses - 1), 20), LONGEST_AVOIDED)
 
 
 def ready_reason(status: EdgeNodeStatus) -> str:

@@ -48,7 +48,7 @@ class Decision:
         best = self.candidates[0]
         notes = f" ({', '.join(best.ranking.notes)})" if best.ranking.notes else ""
         why = (
-            f"{self.node} has the best score, {best.ranking.score:.2f}{notes}"
+            f"{self.node} has the best score, {best.ranking.score:.2f} = {_product(best.ranking)}{notes}"
             if best.ranking.expected_seconds is None
             else f"{self.node} would be done first, in {_shown(best.ranking)}{notes}"
         )
@@ -131,6 +131,11 @@ def _avoided(node: NodeView, demand: Demand, now: datetime) -> str:
     if until is not None and now < until:
         return f"it was lost {node.status.losses} times of late, and is watched until {until:%H:%M:%S} UTC"
     return ""
+
+
+def _product(ranking: Ranking) -> str:
+    factors = ranking.factors
+    return f"load {factors.load:.2f} × performance {factors.performance:.2f} × thermal {factors.thermal:.2f}"
 
 
 def _figure(one: Candidate) -> str:
