@@ -140,7 +140,8 @@ def _back(old: EdgeNodeStatus, now: datetime) -> dict[str, object]:
 
 
 def _avoided_for(losses: int) -> timedelta:
-    return min(FIRST_AVOIDED * 2 ** min(max(0, losses - 1), 20), LONGEST_AVOIDED)
+    doublings: int = min(max(0, losses - 1), 20)
+    return min(FIRST_AVOIDED * float(2**doublings), LONGEST_AVOIDED)
 
 
 def ready_reason(status: EdgeNodeStatus) -> str:
