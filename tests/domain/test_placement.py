@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from edgewise.api import EdgeJobStatus, EdgeNodeStatus
 from edgewise.domain.actions import CreatePod, PatchStatus
+from edgewise.domain.board import Board
 from edgewise.domain.demand import Demand, Usage, requested, usage_of
-from edgewise.domain.placement import Board, place
+from edgewise.domain.placement import place
 from edgewise.domain.policies import device_score
 from edgewise.domain.views import AppView, Installation, JobView, PodPhase
 
@@ -156,7 +157,7 @@ def demand(view: JobView, what: AppView | None = None) -> Demand:
 
 def board(**values: Any) -> Board:
     world = snapshot(**values)
-    return Board.of(world, usage_of(world.nodes, ()), NOW)
+    return Board(world, usage_of(world.nodes, ()), NOW)
 
 
 def test_a_job_counts_until_a_beat_has_measured_it() -> None:

@@ -21,6 +21,11 @@ class Demand:
     """devices on which an earlier attempt ended badly: avoided, not forbidden"""
 
     @property
+    def kind(self) -> tuple[object, ...]:
+        """What makes two demands the same to every device, in one pass."""
+        return self.app_key, self.spec.placement.model_dump_json(), self.failed_on
+
+    @property
     def app_key(self) -> Key:
         """The name of the app."""
         return app_key(self.job, self.spec)

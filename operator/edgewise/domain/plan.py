@@ -15,13 +15,14 @@ from edgewise.api import Candidate, Factors, PlacementStatus, RejectedNode, stat
 from edgewise.api.job_status import CANDIDATES_KEPT, LONGEST_EXPECTED_SECONDS
 from edgewise.domain import fleet, score
 from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
+from edgewise.domain.board import Board
 from edgewise.domain.conditions import holds
 from edgewise.domain.demand import app_key, usage_of
 from edgewise.domain.draft import Draft
 from edgewise.domain.events import events
 from edgewise.domain.lifecycle import advance
 from edgewise.domain.massloss import MassLoss, mass_loss
-from edgewise.domain.placement import Board, Decision, place, queue_order
+from edgewise.domain.placement import Decision, place, queue_order
 from edgewise.domain.pods import build_pod, resolved_deadline
 from edgewise.domain.policies import Ranking
 from edgewise.domain.retention import retain
@@ -46,7 +47,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         for job in jobs
         if not finished(job) and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
     ]
-    _place(drafts, Board.of(snapshot, usage, now))
+    _place(drafts, Board(snapshot, usage, now))
     actions: list[Action] = []
     wake_ups = [draft.wake_at for draft in drafts if draft.wake_at]
     for draft in drafts:
@@ -110,10 +111,9 @@ def _place(drafts: Iterable[Draft], board: Board) -> None:
     for draft in queued:
         if draft.demand is None or draft.app is None:
             continue
-        decision = place(draft.demand, board)
-        placement = described(decision, draft.now)
+        decision = place(draft.demand, board, CANDIDATES_KEPT)
         if decision.node is None:
-            draft.placement = _settled(draft.placement, placement)
+            draft.placement = _settled(draft.placement, decision, draft.now)
             draft.waiting = draft.placement.message
             if decision.candidates:
                 draft.wake_in(LOOK_AGAIN)
@@ -121,13 +121,14 @@ def _place(drafts: Iterable[Draft], board: Board) -> None:
         elapsed = draft.now - (draft.start_time or draft.now)
         attempt = max((one.number for one in draft.attempts), default=0) + 1
         draft.waiting = f"attempt {attempt} goes to {decision.node}"
+        placement = described(decision, draft.now)
         manifest = build_pod(
             draft.job,
             draft.app.spec,
             attempt=attempt,
             node=decision.node,
             placement=placement.model_dump_json(by_alias=True, exclude_none=True),
-            priority_class=board.snapshot.installation.priority_class,
+            priority_class=board.installation.priority_class,
             deadline=resolved_deadline(draft.job.spec, elapsed),
         )
         draft.actions.append(CreatePod(draft.job.key, draft.job.uid, manifest))
@@ -148,25 +149,23 @@ def described(decision: Decision, now: datetime) -> PlacementStatus:
                 expected_seconds=_seconds(one.ranking),
                 avoided=one.avoided,
             )
-            for one in decision.candidates[:CANDIDATES_KEPT]
+            for one in decision.candidates
         ),
         rejected=tuple(
-            RejectedNode(node=one.node, reason=one.reason, message=one.message)
-            for one in decision.rejected[:CANDIDATES_KEPT]
+            RejectedNode(node=one.node, reason=one.reason, message=one.message) for one in decision.rejected
         ),
         message=decision.message,
         decided_at=now,
     )
 
 
-def _settled(old: PlacementStatus | None, new: PlacementStatus) -> PlacementStatus:
+def _settled(old: PlacementStatus | None, decision: Decision, now: datetime) -> PlacementStatus:
     """The old text while the reasons are the same: figures that move a little are not worth a write."""
-
-    def reasons(one: PlacementStatus) -> list[tuple[str, str]]:
-        return [(rejected.node, rejected.reason) for rejected in one.rejected]
-
-    same = old is not None and old.score is None and old.policy == new.policy and reasons(old) == reasons(new)
-    return old if old is not None and same else new
+    if old is not None and old.score is None and old.policy == decision.policy:
+        before = [(rejected.node, rejected.reason) for rejected in old.rejected]
+        if before == [(rejected.node, rejected.reason) for rejected in decision.rejected]:
+            return old
+    return described(decision, now)
 
 
 def _report(draft: Draft) -> list[Action]:
