@@ -42,8 +42,8 @@ KEPT_FOR: Final = Field(
 )
 
 REPLACE_AFTER: Final = Field(
-    good=(10, 31_536_000, "Never"),
-    bad={"minimum": 9, "maximum": 31_536_001, "pattern": ("", "never", "60", "1h"), "maxLength": "Never!"},
+    good=(1, 31_536_000, "Never"),
+    bad={"minimum": 0, "maximum": 31_536_001, "pattern": ("", "never", "60", "1h"), "maxLength": "Never!"},
 )
 
 
