@@ -32,10 +32,18 @@ class LeadershipLost(Exception):
     """Another operator may act now, so this process must end."""
 
 
-async def lead_when_elected(client: KubeClient, settings: Settings, lead: Callable[[], Awaitable[None]]) -> None:
+def lease_of(client: KubeClient, settings: Settings) -> Lease:
+    """The Lease that the operators vote with."""
+    return Lease(client, settings.lease_name, settings.namespace, settings.pod_name)
+
+
+async def lead_when_elected(
+    client: KubeClient, settings: Settings, lead: Callable[[], Awaitable[None]], lease: Lease | None = None
+) -> None:
     """Wait to be elected, label this pod, then run `lead` for as long as the Lease is held.
 
-    Returns when `lead` does. Raises `LeadershipLost` when the Lease could not be renewed, and whatever `lead` raises.
+    `lease` is the one of `lease_of`, where `lead` looks at it too. Returns when `lead` does. Raises `LeadershipLost`
+    when the Lease could not be renewed, and whatever `lead` raises.
     """
     await label(client, settings, settings.pod_name, leads=False)
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,7 +61,7 @@ async def lead_when_elected(client: KubeClient, settings: Settings, lead: Callab
         if not done.done():
             done.set_exception(LeadershipLost("the Lease could not be renewed in time"))
 
-    lock = Lease(client, settings.lease_name, settings.namespace, settings.pod_name)
+    lock = lease or lease_of(client, settings)
     election = LeaderElection(Config(lock, LEASE_SECONDS, RENEW_WITHIN_SECONDS, RETRY_SECONDS, started, stopped))
     running = asyncio.create_task(election.run(), name="leader election")
     try:
