@@ -210,6 +210,25 @@ async def test_audit_drops_ghosts_and_sees_a_watch_that_has_stopped(client: Kube
     assert ghost.key not in world.jobs.objects
 
 
+async def test_audit_reads_what_a_watch_has_missed(client: KubeClient, job: JobView) -> None:
+    """Once the caches are complete: the watch has told of the job, and then no more."""
+    world = World(Installation())
+    audit = Audit(client, world)
+    world.jobs.put(job.key, job)
+    audit.complete.set()
+    path = f"/apis/edgewise.dev/v1alpha1/namespaces/{job.key.namespace}/edgejobs/run"
+    await client.ask("PATCH", path, {"spec": {"priority": 7}}, content_type=MERGE_PATCH)
+    await audit.once()
+    assert world.jobs.objects[job.key].spec.priority == 0, "it may be on its way"
+    await audit.once()
+    assert world.jobs.objects[job.key].spec.priority == 7
+    assert "the watch of edgejobs has stopped" in (audit.fault(timedelta(0)) or "")
+    assert audit.fault(timedelta(minutes=1)) is None
+    world.told("edgejobs", "MODIFIED", json.decode(await client.ask("GET", path)))
+    await audit.once()
+    assert audit.fault(timedelta(0)) is None, "the watch speaks again"
+
+
 def settings(namespace: str, pod: str = "operator-1") -> Settings:
     return Settings(namespace=namespace, pod_name=pod)
 
