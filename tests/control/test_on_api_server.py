@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -23,26 +22,9 @@ from edgewise.domain.pods import build_pod
 from edgewise.domain.views import Installation, JobView, Key
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
 from msgspec import json
-from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.control.waiting import SOON, until
 from tests.domain.builders import app
-
-SOON = 20.0
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until `condition` holds. Fails with `what` after a while."""
-    waiting = AsyncRetrying(
-        retry=retry_if_result(lambda held: not held), stop=stop_after_delay(SOON), wait=wait_fixed(0.02)
-    )
-
-    async def look() -> object:
-        return condition()
-
-    try:
-        await waiting(look)
-    except RetryError:
-        pytest.fail(f"not within {SOON} s: {what}")
 
 
 @dataclass
