@@ -21,6 +21,9 @@ from edgewise.kube.client import KubeClient, Refused, Unreachable
 
 PAGE: Final = "500"
 RESYNC: Final = timedelta(minutes=1)
+OVERTIME: Final = timedelta(seconds=5)
+"""How much later than asked the server may end a watch."""
+
 SILENCE: Final = timedelta(seconds=90)
 """The server sends a bookmark about every minute: a stream that is silent for longer is dead."""
 
@@ -119,8 +122,12 @@ class Reflector(Generic[Object]):
             "resourceVersion": version,
             "timeoutSeconds": str(ceil(self.resync.total_seconds())),
         }
-        async for line in self.client.lines(self.path, query, silence=self.silence):
-            self.take(line)
+        try:
+            async with asyncio.timeout((self.resync + OVERTIME).total_seconds()):
+                async for line in self.client.lines(self.path, query, silence=self.silence):
+                    self.take(line)
+        except TimeoutError as error:
+            raise Unreachable(f"watch {self.path}: the server has not ended it in time, so it is dead") from error
 
     def take(self, line: bytes) -> None:
         """Handle one line of the watch. Raises `Forgotten`, or `Refused` for any other fault that the server tells."""

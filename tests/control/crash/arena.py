@@ -1,8 +1,8 @@
 """Where the real operator is tried: a namespace of its own, devices that are played, an observer, and operators."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ PODS: Final = ("operator-1", "operator-2")
 TAINT: Final = "edgewise.dev/played"
 """Keeps pods that are none of the test's off the played devices."""
 
+TOLD_LINES: Final = 60
 SPEEDS: Final = (12_000.0, 6_000.0, 3_000.0)
 GROUP: Final = "/apis/edgewise.dev/v1alpha1"
 
@@ -44,6 +45,9 @@ class Arena:
         running = asyncio.create_task(container.run())
         try:
             yield container
+        except BaseException:
+            self._tell()
+            raise
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -70,15 +74,13 @@ class Arena:
         assert not self.observer.broken, self.observer.broken
         assert not self.devices.overlaps, self.devices.overlaps
 
-    @contextmanager
-    def logs(self) -> Iterator[None]:
-        """Show what the operators said when the block fails."""
-        try:
-            yield
-        except BaseException:
-            for log in sorted(self.folder.glob("*.log")):
-                print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-60:]))
-            raise
+    def _tell(self) -> None:
+        """Print what a failed test wants to know."""
+        print(f"pods that live: {self.observer.living()}")
+        for name, job in self.observer.jobs.items():
+            print(f"{name}: {self.observer.phase(name)} {self.observer.outcomes(name)} {job['status'].get('node')}")
+        for log in sorted(self.folder.glob("*.log")):
+            print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-TOLD_LINES:]))
 
 
 @asynccontextmanager
@@ -96,14 +98,13 @@ async def arena(client: KubeClient, namespace: str, folder: Path) -> AsyncIterat
         door = Door(client, namespace, port_of)
         tokens = {name: await door.token("edgewise-agent", f"agent-{name}") for name in devices}
         tokens["gateway"] = await door.token("edgewise-gateway")
-        observer = Observer(lambda name: played.reachable(name))
+        observer = Observer(lambda name: played.reachable(name))  # noqa: PLW0108 - `played` is made of the observer
         played = Devices(client, namespace, door, observer, tokens, devices)
         place = Arena(client, namespace, folder, observer, played, containers=containers)
         pods, jobs = observer.reflectors(client, namespace)
         tasks = [asyncio.create_task(part) for part in (pods.run(), jobs.run(), played.run())]
         try:
-            with place.logs():
-                yield place
+            yield place
         finally:
             for task in tasks:
                 task.cancel()

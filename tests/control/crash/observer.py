@@ -1,4 +1,4 @@
-"""What happens in the cluster, watched without a proxy: each job's and pod's life, and what must never be seen in it."""
+"""What happens in the cluster, watched without a proxy: jobs' and pods' lives, and what must never be seen in them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -77,6 +77,10 @@ class Observer:
     def outcomes(self, job: str) -> list[str]:
         """The outcomes of a job's attempts, oldest first."""
         return [one["outcome"] for one in self.jobs[job].get("status", {}).get("attempts", ())]
+
+    def results(self, job: str) -> str:
+        """The UID of the pod whose results are the job's."""
+        return str(self.jobs[job]["status"]["results"]["podUID"])
 
     def living(self) -> list[str]:
         """The names of pods that have not ended."""

@@ -6,16 +6,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from edgewise_agent.wire import Verdict
 from msgspec import json
 
 from tests.control.crash.arena import Arena
 from tests.control.crash.operators import Operator
 from tests.control.crash.proxy import Answer, Dropped, Question, Treatment
 from tests.control.waiting import until
+from tests.figures import Figures
 
 BEFORE: Final = "before"
 AFTER: Final = "after"
 RESUMED_WITHIN_SECONDS: Final = 10.0
+LONG: Final = 150.0
 
 
 @dataclass(slots=True)
@@ -60,7 +63,6 @@ class Killer(Treatment):
 def name_of(question: Question) -> str:
     """What a write is about, the same for each repetition of it."""
     body = json.decode(question.body) if question.body else {}
-    collection, _, _ = question.path.rpartition("/")
     if question.path.endswith("/events"):
         return f"event {body['reason']}"
     if "/edgejobs/" in question.path:
@@ -75,24 +77,39 @@ def name_of(question: Question) -> str:
     return f"{question.method} {question.path} {labels or ''}".rstrip()
 
 
-async def test_killed_before_and_after_every_write(arena: Arena) -> None:
-    killer = Killer(lambda: arena.starts[-1])
-    observer, first, *_ = arena.observer, *arena.devices.devices.values()
+async def test_killed_before_and_after_every_write(arena: Arena, figures: Figures) -> None:
+    """Jobs that succeed, fail once, bring results, are deleted as they run, and lose their device to get it back."""
+    killer, observer, devices = Killer(lambda: arena.starts[-1]), arena.observer, arena.devices.devices
+    quick = ("once", "again", "results")
     async with arena.operator("operator-1", killer):
+        await arena.start("moved", "files", 40)
+        await until(lambda: observer.phase("moved") == "Running", "the job that will be moved runs", LONG)
+        lost = devices[observer.jobs["moved"]["status"]["node"]]
+        lost.connected = False
+        await arena.start("doomed", "plain", 600)
         await arena.start("once", "plain", 0.5)
         await arena.start("again", "plain", 0.3, 3)
         await arena.start("results", "files", 0.5)
-        await arena.start("doomed", "plain", 600)
-        await until(lambda: observer.phase("doomed") == "Running", "the doomed job runs", 240)
-        await arena.start("moved", "files", 20, placement={"nodeSelector": {"kubernetes.io/hostname": first.name}})
+        await until(lambda: observer.phase("doomed") == "Running", "the job that will be deleted runs", LONG)
         await arena.delete("doomed")
-        jobs = ("once", "again", "results")
-        await until(lambda: all(observer.phase(name) == "Succeeded" for name in jobs), "the jobs succeed", 240)
-        await until(lambda: observer.phase("moved") in ("Running", "Succeeded"), "x", 240)
+        await until(lambda: observer.outcomes("moved") == ["Lost", "Running"], "the job is moved", LONG)
+        lost.connected = True
+        ends = (*quick, "moved")
+        await until(lambda: {observer.phase(name) for name in ends} == {"Succeeded"}, "all jobs succeed", LONG)
+        await until(lambda: not observer.living(), "no pod is left running", 20)
+        await arena.start("told", "plain", 0.1)
+        await until(lambda: observer.phase("told") == "Succeeded", "work goes on", LONG)
     arena.check()
-    print(f"{len(killer.suffered)} kills, {max(killer.resumed):.1f} s")
-    for one in sorted(killer.suffered):
-        print(one)
-    for name in jobs:
-        print(name, observer.outcomes(name), observer.jobs[name]["status"]["phase"])
-    assert max(killer.resumed) <= RESUMED_WITHIN_SECONDS
+    assert {name: observer.outcomes(name) for name in quick} == {
+        "once": ["Succeeded"],
+        "again": ["Failed", "Succeeded"],
+        "results": ["Succeeded"],
+    }
+    assert sorted(observer.outcomes("moved")) == ["Succeeded", "Superseded"]
+    published = [uid for uid, verdict in arena.devices.verdicts.items() if verdict is Verdict.PUBLISHED]
+    assert sorted(published) == sorted(observer.results(name) for name in ("moved", "results"))
+    assert {moment for moment, _ in killer.suffered} == {BEFORE, AFTER}
+    longest = max(killer.resumed)
+    figures("kills of the operator, one before and one after each write", len(killer.suffered))
+    figures("a restart to the next decision, at the longest", longest, RESUMED_WITHIN_SECONDS, "s")
+    assert longest <= RESUMED_WITHIN_SECONDS
