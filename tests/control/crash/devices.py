@@ -232,8 +232,9 @@ class Devices:
 
     async def _try(self, method: str, path: str, body: Mapping[str, Any]) -> None:
         """A kubelet's call; what fails is tried again with the next tick."""
+        form = MERGE_PATCH if method == "PATCH" else "application/json"
         try:
-            await self.client.ask(method, path, body, content_type=MERGE_PATCH)
+            await self.client.ask(method, path, body, content_type=form)
         except (Refused, Unreachable):
             return
 

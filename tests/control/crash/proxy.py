@@ -101,7 +101,7 @@ class Proxy:
         trust = ssl.create_default_context(cafile=str(paths.KEYS / "ca.crt"))
         trust.load_cert_chain(paths.KEYS / "admin.crt", paths.KEYS / "admin.key")
         connector = aiohttp.TCPConnector(ssl=trust, limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**22, auto_decompress=False)
+        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**22)
         application = web.Application(client_max_size=LARGEST_BODY)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
