@@ -10,8 +10,29 @@ import pluggy
 import pytest
 
 from testbed import Fleet, FleetError, paths
+from tests.figures import Figures
 
 _TAIL_LINES = 15
+_FIGURES = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begins an empty table of figures."""
+    config.stash[_FIGURES] = Figures()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Takes what a test has measured, for the table at the end of the run."""
+    return request.config.stash[_FIGURES]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Shows the figures."""
+    if taken := config.stash[_FIGURES].taken:
+        terminalreporter.section("figures")
+        for figure in taken:
+            terminalreporter.line(figure.line())
 
 
 @pytest.fixture(scope="session")

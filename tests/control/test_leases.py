@@ -55,6 +55,17 @@ def test_without_an_offset_only_what_was_seen_counts(table: LeaseTable, clock: C
     assert age(table, None) == 0, "it was renewed"
 
 
+@pytest.mark.parametrize("offset", [None, timedelta(0)])
+def test_a_lease_that_can_not_be_read_does_not_age(table: LeaseTable, clock: Clock, offset: timedelta | None) -> None:
+    """While the API server is away no kubelet can renew its Lease, so nothing of it speaks of death."""
+    table.take("edge-1", NOW - timedelta(seconds=7), DURATION)
+    before = age(table, offset)
+    clock.seconds = 40
+    assert age(table, offset) == before
+    table.take("edge-1", NOW - timedelta(seconds=7), DURATION)
+    assert age(table, offset) >= 40
+
+
 def test_what_is_not_silent_is_not_kept(table: LeaseTable) -> None:
     table.take("edge-1", NOW, DURATION)
     table.forget_all_but({"edge-2"})

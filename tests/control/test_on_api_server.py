@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -23,26 +22,9 @@ from edgewise.domain.pods import build_pod
 from edgewise.domain.views import Installation, JobView, Key
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
 from msgspec import json
-from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_delay, wait_fixed
 
+from tests.control.waiting import SOON, until
 from tests.domain.builders import app
-
-SOON = 20.0
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until `condition` holds. Fails with `what` after a while."""
-    waiting = AsyncRetrying(
-        retry=retry_if_result(lambda held: not held), stop=stop_after_delay(SOON), wait=wait_fixed(0.02)
-    )
-
-    async def look() -> object:
-        return condition()
-
-    try:
-        await waiting(look)
-    except RetryError:
-        pytest.fail(f"not within {SOON} s: {what}")
 
 
 @dataclass
@@ -208,6 +190,25 @@ async def test_audit_drops_ghosts_and_sees_a_watch_that_has_stopped(client: Kube
     world.jobs.put(ghost.key, ghost)
     await audit.once()
     assert ghost.key not in world.jobs.objects
+
+
+async def test_audit_reads_what_a_watch_has_missed(client: KubeClient, job: JobView) -> None:
+    """Once the caches are complete: the watch has told of the job, and then no more."""
+    world = World(Installation())
+    audit = Audit(client, world)
+    world.jobs.put(job.key, job)
+    audit.complete.set()
+    path = f"/apis/edgewise.dev/v1alpha1/namespaces/{job.key.namespace}/edgejobs/run"
+    await client.ask("PATCH", path, {"spec": {"priority": 7}}, content_type=MERGE_PATCH)
+    await audit.once()
+    assert world.jobs.objects[job.key].spec.priority == 0, "it may be on its way"
+    await audit.once()
+    assert world.jobs.objects[job.key].spec.priority == 7
+    assert "the watch of edgejobs has stopped" in (audit.fault(timedelta(0)) or "")
+    assert audit.fault(timedelta(minutes=1)) is None
+    world.told("edgejobs", "MODIFIED", json.decode(await client.ask("GET", path)))
+    await audit.once()
+    assert audit.fault(timedelta(0)) is None, "the watch speaks again"
 
 
 def settings(namespace: str, pod: str = "operator-1") -> Settings:

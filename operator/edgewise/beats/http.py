@@ -65,12 +65,15 @@ class Refusal(Exception):
 class Intake:
     """The web application."""
 
-    def __init__(self, receiver: Receiver, tokens: Tokens, agent: str, gateway: str) -> None:
-        """`agent` and `gateway` are the usernames of their ServiceAccounts."""
+    def __init__(
+        self, receiver: Receiver, tokens: Tokens, agent: str, gateway: str, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`agent` and `gateway` are their ServiceAccounts' usernames; they are served only while this one `leads`."""
         self._receiver = receiver
         self._tokens = tokens
         self._agent = agent
         self._gateway = gateway
+        self._leads = leads
         self.ready = False
         """whether the caches are complete, so that a verdict and the list of live pods mean something"""
 
@@ -113,6 +116,8 @@ class Intake:
         return _answer(wire.ManifestVerdict(verdict=decided))
 
     async def _user(self, request: web.Request, username: str, what: str) -> User:
+        if not self._leads():
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "NotLeading", "another operator leads by now: ask again")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Refusal(HTTPStatus.UNAUTHORIZED, "NoToken", "send the projected token: Authorization: Bearer TOKEN")
@@ -148,6 +153,7 @@ async def _problems(
     except Refusal as refusal:
         logger.warning("%s from %s: %s", request.path, request.remote, refusal)
         response = _answer(refusal.problem, refusal.status)
+        response.force_close()  # the next connection may reach another operator
     REQUESTS.labels(request.path if response.status != HTTPStatus.NOT_FOUND else "", response.status).inc()
     return response
 

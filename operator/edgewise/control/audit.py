@@ -1,7 +1,8 @@
-"""A second look at what the watches say: a metadata-only list of each of our kinds, once a minute.
+"""A second look at what the watches of our own kinds say: a metadata-only list of each, once in a while.
 
-Owns the comparison of the caches with such a list. It finds objects that were deleted while a watch was away (kopf
-keeps those), and tells when a watch has silently stopped: then objects stay behind the list.
+Owns the comparison of the caches with such a list. It drops objects that were deleted while a watch was away (kopf
+keeps those), reads what a watch has missed, and tells when a watch has silently stopped: then it says nothing any more
+although objects have changed.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Final
 
 from msgspec import Struct, json
@@ -17,7 +19,7 @@ from edgewise.api import API_VERSION, KINDS
 from edgewise.control.world import World
 from edgewise.kube.client import KubeClient, Refused, Unreachable
 
-EVERY_SECONDS: Final = 60.0
+EVERY: Final = timedelta(seconds=60)
 AT_START_SECONDS: Final = 0.25
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -25,8 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 class _Meta(Struct, rename="camel"):
+    name: str
     uid: str
     resource_version: str
+    namespace: str = ""
 
 
 class _Item(Struct):
@@ -44,51 +48,79 @@ class _List(Struct):
 
 @dataclass(slots=True)
 class Audit:
-    """Holds the caches of our own kinds against the API server."""
+    """Holds the caches of our own kinds against the API server, every `every`."""
 
     client: KubeClient
     world: World
+    every: timedelta = EVERY
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     """set once every cache has held everything that a list held"""
     looked_at: float = field(default_factory=time.monotonic)
     """when the last comparison was made, on the monotonic clock"""
-    behind_since: float | None = None
-    """since when objects have stayed behind the list; None: they don't"""
+    missing_since: dict[str, float] = field(default_factory=dict)
+    """since when a kind's watch has been silent although it missed something, on the monotonic clock"""
     _behind: dict[str, str] = field(default_factory=dict)
+    """the versions that the last look found and the caches did not hold, by UID"""
 
     async def run(self) -> None:
-        """Compare without end: often until the caches are complete, then once a minute."""
+        """Compare without end: often until the caches are complete, then every `every`."""
         while True:
             try:
                 await self.once()
             except (Unreachable, Refused) as error:
                 logger.warning("%s; the caches are compared again later", error)
-            await asyncio.sleep(EVERY_SECONDS if self.complete.is_set() else AT_START_SECONDS)
+            await asyncio.sleep(self.every.total_seconds() if self.complete.is_set() else AT_START_SECONDS)
 
     async def once(self) -> None:
         """One comparison of all kinds."""
         behind: dict[str, str] = {}
         for kind in KINDS:
-            path = f"/apis/{API_VERSION}/{kind.plural}"
-            listed = json.decode(await self.client.ask("GET", path, accept=METADATA_ONLY), type=_List)
-            versions = {item.metadata.uid: item.metadata.resource_version for item in listed.items or ()}
-            known = self.world.compare(kind.plural, set(versions), int(listed.metadata.resource_version))
-            behind |= {uid: version for uid, version in versions.items() if int(known.get(uid, "0")) < int(version)}
-        still = any(self._behind.get(uid) == version for uid, version in behind.items())
+            late = await self._late(kind.plural)
+            missed = [one for one in late if self._behind.get(one.uid) == one.resource_version]
+            self._judge(kind.plural, missed)
+            if self.complete.is_set():
+                for one in missed:
+                    await self._read(kind.plural, one)
+            behind |= {one.uid: one.resource_version for one in late}
         if not behind:
             self.complete.set()
-        if not still:
-            self.behind_since = None
-        elif self.behind_since is None:
-            self.behind_since = time.monotonic()
         self._behind = behind
         self.looked_at = time.monotonic()
+
+    async def _late(self, plural: str) -> list[_Meta]:
+        """The objects of which the cache holds no version as new as the list's: on their way, or missed."""
+        path = f"/apis/{API_VERSION}/{plural}"
+        listed = json.decode(await self.client.ask("GET", path, accept=METADATA_ONLY), type=_List)
+        items = [item.metadata for item in listed.items or ()]
+        known = self.world.compare(plural, {one.uid for one in items}, int(listed.metadata.resource_version))
+        return [one for one in items if int(known.get(one.uid, "0")) < int(one.resource_version)]
+
+    def _judge(self, plural: str, missed: list[_Meta]) -> None:
+        """A watch that has missed something, and has said nothing since, may have stopped."""
+        since = self.missing_since.get(plural)
+        if since is not None and self.world.watched_at.get(plural, 0.0) > since:
+            del self.missing_since[plural]
+        if missed:
+            logger.warning("the watch of %s has missed %d changes", plural, len(missed))
+            self.missing_since.setdefault(plural, time.monotonic())
+
+    async def _read(self, plural: str, missed: _Meta) -> None:
+        """Have the world see what the watch did not tell."""
+        where = f"/namespaces/{missed.namespace}" if missed.namespace else ""
+        try:
+            answer = await self.client.ask("GET", f"/apis/{API_VERSION}{where}/{plural}/{missed.name}")
+        except Refused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return  # the next list tells
+        self.world.saw(plural, json.decode(answer))
 
     def fault(self, patience: timedelta) -> str | None:
         """What is wrong, if it has been for longer than `patience`."""
         now = time.monotonic()
-        if self.behind_since is not None and now - self.behind_since > patience.total_seconds():
-            return f"a watch has stopped: {len(self._behind)} objects are behind the API server"
-        if self.complete.is_set() and now - self.looked_at > EVERY_SECONDS + patience.total_seconds():
+        for plural, since in self.missing_since.items():
+            if now - since > patience.total_seconds():
+                return f"the watch of {plural} has stopped: it has been behind the API server for {now - since:.0f} s"
+        if self.complete.is_set() and now - self.looked_at > (self.every + patience).total_seconds():
             return f"the caches have not been compared for {now - self.looked_at:.0f} s"
         return None

@@ -13,6 +13,6 @@ def register(registry: kopf.OperatorRegistry, world: World) -> None:
     for kind in KINDS:
 
         async def handle(event: kopf.RawEvent, plural: str = kind.plural, **_: Any) -> None:
-            world.saw(plural, event["object"], deleted=event["type"] == "DELETED")
+            world.told(plural, event["type"], event["object"])
 
         kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, id=kind.plural)(handle)

@@ -5,6 +5,7 @@ connection for the end of the election. This one answers "not now" to every faul
 """
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
@@ -29,6 +30,15 @@ class Lease(BaseLock):  # type: ignore[misc] # the library is untyped
         super().__init__(name, namespace, identity)
         self._client = client
         self._version = ""
+        self._held_until = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody else can hold it now: our last write of it is younger than the time that it is good for.
+
+        An operator that was stopped, or cut off, for longer knows from this alone that it may not act any more.
+        """
+        return time.monotonic() < self._held_until
 
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         """True and the record; or False and an error, whose body says whether the Lease is simply not there."""
@@ -67,14 +77,17 @@ class Lease(BaseLock):  # type: ignore[misc] # the library is untyped
         if held and record.holder_identity == self.identity:
             record.holder_identity = ""
             await self.update(self.name, self.namespace, record)
+        self._held_until = 0.0
 
     async def _write(self, method: str, path: str, body: dict[str, Any]) -> bool:
+        asked_at = time.monotonic()
         try:
             lease = json.decode(await self._client.ask(method, path, body, limit=CALL_LIMIT))
         except (Refused, Unreachable) as error:
             logger.warning("the Lease could not be written: %s", error)
             return False
         self._version = lease["metadata"]["resourceVersion"]
+        self._held_until = asked_at + lease["spec"]["leaseDurationSeconds"]
         return True
 
     def _body(self, name: str, record: LeaderElectionRecord) -> dict[str, Any]:

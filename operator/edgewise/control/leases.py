@@ -1,7 +1,8 @@
 """Reads the kubelets' Leases of devices that have fallen silent: the second witness of a device's death.
 
 Owns how old a Lease is. A device's clock may be wrong, so a renewal's time counts by the offset that the device's beats
-have told; without one, only the time for which the Lease was seen unchanged counts.
+have told; without one, only the time for which the Lease was seen unchanged counts. Either age is that of the last
+reading: while the API server is away nobody can renew a Lease, and that is no device's death.
 """
 
 import asyncio
@@ -37,11 +38,14 @@ class _Lease(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A Lease as it was read: `since` is when this renewal was first seen, on the monotonic clock."""
+    """A Lease as it was last read: at `read_at`, when this renewal had been seen for `unchanged_for`."""
 
     renewed_at: datetime
     renewal: timedelta
     since: float
+    """when this renewal was first seen, on the monotonic clock"""
+    read_at: datetime
+    unchanged_for: timedelta
 
 
 @dataclass(slots=True)
@@ -56,21 +60,23 @@ class LeaseTable:
         """Keep what was read."""
         before = self._seen.get(node)
         unchanged = before is not None and before.renewed_at == renewed_at
-        since = before.since if before is not None and unchanged else self.clock()
-        self._seen[node] = Seen(renewed_at, duration / RENEWALS_A_LEASE, since)
+        now = self.clock()
+        since = before.since if before is not None and unchanged else now
+        self._seen[node] = Seen(
+            renewed_at, duration / RENEWALS_A_LEASE, since, self.wall(), timedelta(seconds=now - since)
+        )
 
     def forget_all_but(self, nodes: set[str]) -> None:
         """Drop what was read of devices that report again."""
         self._seen = {node: seen for node, seen in self._seen.items() if node in nodes}
 
     def view(self, node: str, clock_offset: timedelta | None) -> LeaseView | None:
-        """The Lease with its age now, or None when it was not read."""
+        """The Lease with its age when it was last read, or None when it was not read."""
         seen = self._seen.get(node)
         if seen is None:
             return None
-        unchanged_for = timedelta(seconds=self.clock() - seen.since)
-        by_clock = timedelta() if clock_offset is None else self.wall() - (seen.renewed_at + clock_offset)
-        return LeaseView(max(unchanged_for, by_clock), seen.renewal)
+        by_clock = timedelta() if clock_offset is None else seen.read_at - (seen.renewed_at + clock_offset)
+        return LeaseView(max(seen.unchanged_for, by_clock), seen.renewal)
 
 
 @dataclass(slots=True)

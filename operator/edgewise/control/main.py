@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import kopf
 import uvloop
@@ -25,7 +25,8 @@ from edgewise.control.cycle import Cycle
 from edgewise.control.drain import drain
 from edgewise.control.handlers import register
 from edgewise.control.health import Check, Health
-from edgewise.control.leadership import LeadershipLost, lead_when_elected
+from edgewise.control.leadership import LeadershipLost, lead_when_elected, lease_of
+from edgewise.control.lease import Lease
 from edgewise.control.leases import LeaseReader
 from edgewise.control.objects import decode_node, decode_pod
 from edgewise.control.reflector import Reflector
@@ -36,9 +37,6 @@ from edgewise.domain.pods import JOB_LABEL
 from edgewise.domain.views import Installation
 from edgewise.kube.client import KubeClient
 from edgewise.kube.tokens import Tokens
-
-PATIENCE: Final = timedelta(seconds=90)
-"""How long a part may be silent before /healthz fails."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +82,10 @@ async def run(settings: Settings) -> None:
     """Wait to lead, then lead. Returns when asked to stop (SIGTERM, SIGINT)."""
     client = await KubeClient.connect(settings.kubeconfig)
     health = Health()
+    lease = lease_of(client, settings)
     runner = await serve(health.application(), settings.http_port, None)
-    work = asyncio.create_task(lead_when_elected(client, settings, lambda: lead(client, settings, health)))
+    leading = lead_when_elected(client, settings, lambda: lead(client, settings, health, lease), lease)
+    work = asyncio.create_task(leading)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)  # until kopf sets its own
     try:
         await work
@@ -96,8 +96,12 @@ async def run(settings: Settings) -> None:
         await client.close()
 
 
-async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
+async def lead(client: KubeClient, settings: Settings, health: Health, lease: Lease) -> None:
     """Act as the one operator, until one part ends."""
+
+    def leads() -> bool:
+        return lease.held
+
     world = World(
         Installation(
             default_policy=settings.default_policy,
@@ -107,16 +111,25 @@ async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
             gateway_url=settings.results_url,
         )
     )
-    pods = Reflector(client, "/api/v1/pods", decode_pod, PodSink(world), {"labelSelector": JOB_LABEL})
-    nodes = Reflector(client, "/api/v1/nodes", decode_node, NodeSink(world), {"labelSelector": settings.edge_label})
-    audit = Audit(client, world)
+    pods = Reflector(
+        client, "/api/v1/pods", decode_pod, PodSink(world), {"labelSelector": JOB_LABEL}, resync=settings.resync
+    )
+    nodes = Reflector(
+        client,
+        "/api/v1/nodes",
+        decode_node,
+        NodeSink(world),
+        {"labelSelector": settings.edge_label},
+        resync=settings.resync,
+    )
+    audit = Audit(client, world, settings.resync)
     leases = LeaseReader(client, world.leases, world.silent_nodes, world.touched.set)
-    cycle = Cycle(world, Writer(client, world, settings.pod_name))
+    cycle = Cycle(world, Writer(client, world, settings.pod_name, leads))
     agent, gateway = (
         settings.username(settings.agent_service_account),
         settings.username(settings.gateway_service_account),
     )
-    intake = Intake(world, Tokens(client), agent, gateway)
+    intake = Intake(world, Tokens(client), agent, gateway, leads)
     certificates = Certificates(client, settings)
     await certificates.start()
     runner = await serve(intake.application(), settings.intake_port, certificates.context)
@@ -131,9 +144,16 @@ async def lead(client: KubeClient, settings: Settings, health: Health) -> None:
             ]
             kinds = group.create_task(_watch_kinds(world, settings.pod_name), name="kopf")
             parts.append(kinds)
-            await _first_look(kinds, pods.complete, nodes.complete, audit.complete)
+            patience = settings.patience
+            caches = (pods.complete, nodes.complete, audit.complete)
+            health.checks.append(_late(caches, patience))
+            await _first_look(kinds, *caches)
             intake.ready = True
-            health.checks += [_silent(pods), _silent(nodes), lambda: audit.fault(PATIENCE), _stuck(cycle)]
+            health.checks += [
+                *(_silent(reflector, patience) for reflector in (pods, nodes)),
+                lambda: audit.fault(patience),
+                _stuck(cycle, patience),
+            ]
             parts.append(group.create_task(cycle.run(), name="cycle"))
             await kinds  # kopf ends when the process is asked to stop
             for part in parts:
@@ -173,19 +193,30 @@ async def _first_look(kinds: asyncio.Task[None], *caches: asyncio.Event) -> None
     waiting.cancel()
 
 
-def _silent(reflector: Reflector[Any]) -> Check:
+def _late(caches: Sequence[asyncio.Event], patience: timedelta) -> Check:
+    started_at = time.monotonic()
+
+    def check() -> str | None:
+        age = time.monotonic() - started_at
+        late = age > patience.total_seconds() and not all(cache.is_set() for cache in caches)
+        return f"after {age:.0f} s the caches are still not complete" if late else None
+
+    return check
+
+
+def _silent(reflector: Reflector[Any], patience: timedelta) -> Check:
     def check() -> str | None:
         silence = time.monotonic() - reflector.heard_at
-        over = silence > (reflector.silence + PATIENCE).total_seconds()
+        over = silence > (reflector.silence + patience).total_seconds()
         return f"nothing heard of {reflector.path} for {silence:.0f} s" if over else None
 
     return check
 
 
-def _stuck(cycle: Cycle) -> Check:
+def _stuck(cycle: Cycle, patience: timedelta) -> Check:
     def check() -> str | None:
         age = time.monotonic() - cycle.passed_at
-        return f"the last planning pass ended {age:.0f} s ago" if age > PATIENCE.total_seconds() else None
+        return f"the last planning pass ended {age:.0f} s ago" if age > patience.total_seconds() else None
 
     return check
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
+from math import ceil
 from typing import Final, Generic, Protocol, TypeVar
 
 from msgspec import DecodeError, Raw, Struct, json
@@ -19,6 +20,10 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from edgewise.kube.client import KubeClient, Refused, Unreachable
 
 PAGE: Final = "500"
+RESYNC: Final = timedelta(minutes=1)
+OVERTIME: Final = timedelta(seconds=5)
+"""How much later than asked the server may end a watch."""
+
 SILENCE: Final = timedelta(seconds=90)
 """The server sends a bookmark about every minute: a stream that is silent for longer is dead."""
 
@@ -74,6 +79,8 @@ class Reflector(Generic[Object]):
     sink: Sink[Object]
     query: Mapping[str, str] = field(default_factory=dict)
     silence: timedelta = SILENCE
+    resync: timedelta = RESYNC
+    """how long one watch lasts before all is listed anew, so that what a watch has missed is not missed for longer"""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     """set once the sink has had one whole list"""
     heard_at: float = field(default_factory=time.monotonic)
@@ -108,9 +115,19 @@ class Reflector(Generic[Object]):
     async def _list_and_follow(self) -> None:
         """One list and one watch from there; returns when the server ends the watch in good order."""
         version = await self._list()
-        query = {**self.query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
-        async for line in self.client.lines(self.path, query, silence=self.silence):
-            self.take(line)
+        query = {
+            **self.query,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(ceil(self.resync.total_seconds())),
+        }
+        try:
+            async with asyncio.timeout((self.resync + OVERTIME).total_seconds()):
+                async for line in self.client.lines(self.path, query, silence=self.silence):
+                    self.take(line)
+        except TimeoutError as error:
+            raise Unreachable(f"watch {self.path}: the server has not ended it in time, so it is dead") from error
 
     def take(self, line: bytes) -> None:
         """Handle one line of the watch. Raises `Forgotten`, or `Refused` for any other fault that the server tells."""

@@ -54,6 +54,10 @@ class Settings(BaseModel):
     operator_tls_secret: str = "edgewise-operator-tls"  # noqa: S105 - the name of a Secret
     gateway_tls_secret: str = "edgewise-gateway-tls"  # noqa: S105 - the name of a Secret
     lease_name: str = "edgewise-operator"
+    resync_seconds: Annotated[float, Field(ge=1, le=3600)] = 60
+    """how often the caches are compared with the API server: what a watch has missed is missed for no longer"""
+    patience_seconds: Annotated[float, Field(ge=1, le=3600)] = 90
+    """how long a part may be silent before /healthz fails"""
     intake_port: Annotated[int, Field(ge=1, le=65535)] = 8443
     http_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
@@ -62,6 +66,16 @@ class Settings(BaseModel):
     def beat_interval(self) -> timedelta:
         """How often agents report."""
         return timedelta(seconds=self.beat_seconds)
+
+    @property
+    def resync(self) -> timedelta:
+        """How often the caches are compared with the API server."""
+        return timedelta(seconds=self.resync_seconds)
+
+    @property
+    def patience(self) -> timedelta:
+        """How long a part may be silent before /healthz fails."""
+        return timedelta(seconds=self.patience_seconds)
 
     @property
     def results_url(self) -> str:

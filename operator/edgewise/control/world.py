@@ -118,12 +118,19 @@ class World:
     refusals: dict[str, Refusal] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     """the versions of objects that could not be read, by UID"""
+    watched_at: dict[str, float] = field(default_factory=dict)
+    """when a watch last told something, by plural, on the monotonic clock"""
     pods_known: bool = False
     """whether every pod is in the cache, so that absence means something"""
     leading_since: float = field(default_factory=time.monotonic)
     clock: Callable[[], float] = time.monotonic
 
     # --- what the watches of our own kinds say
+
+    def told(self, plural: str, event_type: str | None, raw: Mapping[str, Any]) -> None:
+        """An event of a watch; its type is None for what was there before the watch began."""
+        self.watched_at[plural] = self.clock()
+        self.saw(plural, raw, deleted=event_type == "DELETED")
 
     def saw(self, plural: str, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
         """An EdgeJob, EdgeApp or EdgeNode as the API holds it. One that can't be read is logged and left as it was."""

@@ -5,7 +5,7 @@ A write that lost a race is no error: the newer state arrives by watch, and the 
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -38,11 +38,14 @@ logger = logging.getLogger(__name__)
 class Writer:
     """Carries out plans."""
 
-    def __init__(self, client: KubeClient, world: World, reporter: str) -> None:
-        """`reporter` is the name of this instance in the Events that it writes."""
+    def __init__(
+        self, client: KubeClient, world: World, reporter: str, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`reporter` is the name of this instance in the Events that it writes; it writes only while it `leads`."""
         self._client = client
         self._world = world
         self._reporter = reporter
+        self._leads = leads
         self._turns = asyncio.Semaphore(CONCURRENT_WRITES)
 
     async def apply(self, actions: Iterable[Action]) -> int:
@@ -54,6 +57,10 @@ class Writer:
     async def _one(self, action: Action) -> bool:
         name = type(action).__name__
         async with self._turns:
+            if not self._leads():
+                WRITES.labels(name, "not leading").inc()
+                logger.warning("%s: another operator may lead by now, so nothing is written", name)
+                return False
             try:
                 await self._carry_out(action)
             except Unreachable as error:

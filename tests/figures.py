@@ -1,0 +1,32 @@
+"""The figures that tests measure: each is printed on a line of its own, and all of them in a table at the run's end."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value, and the most that it may be (None: it is only told)."""
+
+    what: str
+    value: float
+    most: float | None
+    unit: str
+
+    def line(self) -> str:
+        """The figure as a line of the table."""
+        bound = "" if self.most is None else f"at most {self.most:g}{self.unit and ' '}{self.unit}"
+        shown = f"{self.value:.1f}" if isinstance(self.value, float) else f"{self.value}"
+        return f"{self.what:<72} {f'{shown} {self.unit}'.rstrip():>10}  {bound}".rstrip()
+
+
+@dataclass(slots=True)
+class Figures:
+    """Called with each figure. It judges nothing: that is the test's own assertion."""
+
+    taken: list[Figure] = field(default_factory=list)
+
+    def __call__(self, what: str, value: float, most: float | None = None, unit: str = "") -> None:
+        """Take and print a figure."""
+        figure = Figure(what, value, most, unit)
+        self.taken.append(figure)
+        print(figure.line())
