@@ -39,8 +39,10 @@ def start(api: KubeApi, names: Iterable[str]) -> None:
         "--node-lease-duration-seconds=40",
         f"--cidr={SIMULATED_PODS}",
         f"--config={_STAGES}",
+        "--v=WARN",
     ]
-    processes.start(PROCESS, command, log=paths.LOGS / f"{PROCESS}.log", groups=groups)
+    environment = {"KUBE_FEATURE_WatchListClient": "false"}  # etcd 3.4 can't serve it, and kwok then sees little
+    processes.start(PROCESS, command, log=paths.LOGS / f"{PROCESS}.log", groups=groups, environment=environment)
     present = {node["metadata"]["name"] for node in _nodes(api)}
     for name in names:
         if name not in present:

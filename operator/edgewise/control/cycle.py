@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from edgewise.control.world import World
 from edgewise.control.writer import Writer
+from edgewise.domain.massloss import MassLoss
 from edgewise.domain.plan import plan
 
 DEBOUNCE_SECONDS: Final = 0.02
@@ -24,6 +25,7 @@ IDLE_SECONDS: Final = 30.0
 PASSES = Histogram("edgewise_cycle_seconds", "Duration of a planning pass", ["step"])
 FAILURES = Counter("edgewise_cycle_failures_total", "Planning passes that ended in an unexpected error")
 
+PAUSED = Gauge("edgewise_evictions_paused", "1 while no job is moved, because too many devices fell silent at once")
 FAULTS = Counter("edgewise_decision_faults_total", "Objects that a planning pass failed on", ["kind"])
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ class Cycle:
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     passed_at: float = field(default_factory=time.monotonic)
     """when the last pass ended, on the monotonic clock"""
+    paused: bool = False
+    """whether evictions are paused"""
 
     async def run(self) -> None:
         """Plan and apply, without end."""
@@ -58,11 +62,21 @@ class Cycle:
                 delay = RETRY_SECONDS
             self.passed_at = time.monotonic()
 
+    def _tell(self, losses: MassLoss | None) -> None:
+        """Show that evictions are paused, and log when that changes."""
+        PAUSED.set(losses is not None)
+        if losses is not None and not self.paused:
+            logger.warning("%s", losses.message)
+        if losses is None and self.paused:
+            logger.warning("enough devices report again: jobs are moved as usual")
+        self.paused = losses is not None
+
     async def once(self) -> float:
         """One pass. Returns how many seconds the next one may wait when nothing happens."""
         now = self.wall()
         with PASSES.labels("plan").time():
             planned = plan(self.world.snapshot(), now)
+        self._tell(planned.mass_loss)
         for fault in planned.faults:
             FAULTS.labels(fault.what.split()[0]).inc()
             logger.error("%s can't be decided about", fault.what, exc_info=fault.error)
