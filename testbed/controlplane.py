@@ -145,6 +145,7 @@ class ControlPlane:
             f"--service-cluster-ip-range={SERVICE_RANGE}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
+            "--feature-gates=WatchList=false",  # etcd 3.4 can't serve it; a watch from version 0 would be refused
             "--allow-privileged=true",
             "--kubelet-preferred-address-types=InternalIP",
             "--enable-aggregator-routing=true",

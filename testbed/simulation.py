@@ -41,8 +41,7 @@ def start(api: KubeApi, names: Iterable[str]) -> None:
         f"--config={_STAGES}",
         "--v=WARN",
     ]
-    environment = {"KUBE_FEATURE_WatchListClient": "false"}  # etcd 3.4 can't serve it, and kwok then sees little
-    processes.start(PROCESS, command, log=paths.LOGS / f"{PROCESS}.log", groups=groups, environment=environment)
+    processes.start(PROCESS, command, log=paths.LOGS / f"{PROCESS}.log", groups=groups)
     present = {node["metadata"]["name"] for node in _nodes(api)}
     for name in names:
         if name not in present:

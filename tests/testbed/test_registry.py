@@ -12,6 +12,8 @@ import pytest
 
 from testbed import registry
 
+ADDRESS = "127.0.0.1:15000"
+
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
@@ -35,13 +37,13 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def fetch(path: str) -> bytes:
-    with urllib.request.urlopen(f"http://{registry.IMAGE_REGISTRY}{path}", timeout=5) as answer:  # noqa: S310
+    with urllib.request.urlopen(f"http://{ADDRESS}{path}", timeout=5) as answer:
         content: bytes = answer.read()
     return content
 
 
 def test_pulled_image_is_whole_and_unlike_any_before(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "IMAGE_REGISTRY", "127.0.0.1:15000")
+    monkeypatch.setattr(registry, "IMAGE_REGISTRY", ADDRESS)
     references = []
     for _ in range(2):
         with registry.serving(archive, "some/image") as served:
