@@ -98,10 +98,10 @@ async def measure(bench: Bench, rounds: Rounds) -> None:
         for number in range(1, bench.scale.rounds + 1):
             edgewise_first = number % 2 == 1
             await _limits(bench, None, f"round {number}: Kubernetes' own client limits")
-            await _stock(bench, rounds, edgewise_first)
+            stock = await _stock(bench, rounds, edgewise_first)
             await _limits(bench, RAISED, f"round {number}: raised client limits")
             await contestants.clear_jobs(bench.cluster)
-            await _raised(bench, rounds, edgewise_first)
+            await _raised(bench, rounds, edgewise_first, stock)
             await _probes(bench, rounds)
             await contestants.clear_jobs(bench.cluster)
     finally:
@@ -118,8 +118,8 @@ async def _limits(bench: Bench, limits: ClientLimits | None, title: str) -> None
             await watch.until(lambda: name in watch.ended, "the controllers work", seconds=60)
 
 
-async def _stock(bench: Bench, rounds: Rounds, edgewise_first: bool) -> None:
-    """Both backlogs; EdgeJobs are cleared at once, for Jobs that would take as long as their making."""
+async def _stock(bench: Bench, rounds: Rounds, edgewise_first: bool) -> float:
+    """Both backlogs; Jobs bound a second. EdgeJobs are cleared at once, for Jobs that takes as long as their making."""
 
     async def edgewise() -> float:
         with step(f"  {bench.scale.backlog} EdgeJobs") as current:
@@ -139,7 +139,8 @@ async def _stock(bench: Bench, rounds: Rounds, edgewise_first: bool) -> None:
         mine, theirs = await edgewise(), await kubernetes()
     else:
         theirs, mine = await kubernetes(), await edgewise()
-    rounds.add(bound_per_s_stock=theirs, bound_per_s_edgewise_on_stock=mine, bound_per_s_vs_stock=mine / theirs)
+    rounds.add(bound_per_s_stock=theirs, bound_per_s_on_stock=mine, bound_per_s_both_on_stock=mine / theirs)
+    return theirs
 
 
 async def _backlog(bench: Bench, path: str, jobs: Iterator[dict[str, Any]]) -> float:
@@ -157,12 +158,12 @@ async def _bound(bench: Bench, watch: PodWatch, path: str, jobs: Iterator[dict[s
     return bench.scale.backlog / (max(watch.bound.values()) - began)
 
 
-async def _raised(bench: Bench, rounds: Rounds, edgewise_first: bool) -> None:
-    """Both backlogs, each to the end of its last job."""
+async def _raised(bench: Bench, rounds: Rounds, edgewise_first: bool, stock: float) -> None:
+    """Both backlogs, each to the end of its last job; `stock` is how many Jobs were bound a second without."""
     contests = [_edgewise_life, _jobs_life]
     rates = [await contest(bench, rounds) for contest in (contests if edgewise_first else reversed(contests))]
     mine, theirs = rates if edgewise_first else reversed(rates)
-    rounds.add(bound_per_s_vs_pinned=mine / theirs)
+    rounds.add(bound_per_s_vs_pinned=mine / theirs, bound_per_s_vs_stock=mine / stock)
 
 
 async def _edgewise_life(bench: Bench, rounds: Rounds) -> float:
