@@ -195,7 +195,7 @@ class Fleet:
             return f"{name} is at {celsius:g} °C"
 
     def quota(self, name: str, percent: float) -> str:
-        """Bounds a device's CPU to `percent` of one core; its Node's allocatable follows at the next power-on."""
+        """Bounds a device's CPU to `percent` of one core; the cores that its Node has follow at the next power-on."""
         with ownership.exclusive():
             if not 1 <= percent <= 6400:
                 raise FleetError(f"a quota of {percent:g} % is out of range: 1 % to 6400 % of one core")

@@ -12,12 +12,16 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from edgewise.control.world import World
 from edgewise.control.writer import Writer
+from edgewise.domain.actions import Action, CreatePod, DeletePod, PatchStatus
 from edgewise.domain.massloss import MassLoss
 from edgewise.domain.plan import plan
 
 DEBOUNCE_SECONDS: Final = 0.02
 RETRY_SECONDS: Final = 1.0
 """How soon after a failed write the next plan is made."""
+
+MOST_WRITES: Final = 256
+"""How many writes one pass carries out. What is left is planned anew: by then, something more urgent may have come."""
 
 IDLE_SECONDS: Final = 30.0
 """A plan is made at least this often, so that nothing depends on a single event."""
@@ -81,9 +85,24 @@ class Cycle:
             FAULTS.labels(fault.what.split()[0]).inc()
             logger.error("%s can't be decided about", fault.what, exc_info=fault.error)
         with PASSES.labels("apply").time():
-            failed = await self.writer.apply(planned.actions)
+            failed = await self.writer.apply(sorted(planned.actions, key=_urgency)[:MOST_WRITES])
         if failed:
             return RETRY_SECONDS
+        if len(planned.actions) > MOST_WRITES:
+            return 0.0
         if planned.wake_at is None:
             return IDLE_SECONDS
         return min(IDLE_SECONDS, max(0.0, (planned.wake_at - self.wall()).total_seconds()))
+
+
+def _urgency(action: Action) -> int:
+    """What starts or frees a device goes first, what only tells of it last."""
+    match action:
+        case DeletePod():
+            return 0
+        case CreatePod():
+            return 1
+        case PatchStatus(plural="edgejobs"):
+            return 2
+        case _:
+            return 3
