@@ -44,7 +44,7 @@ WORK: Final = Work(
     command=["python3", "-c", LOOP],
     args=[str(TURNS)],
     selector=dict([EDGE_LABEL.split("=")]),
-    requests={},
+    requests={"cpu": "10m", "memory": "16Mi"},
 )
 
 END_SECONDS: Final = 600
