@@ -156,8 +156,11 @@ async def _bound(bench: Bench, watch: PodWatch, path: str, jobs: Iterator[dict[s
     """Make all jobs as fast as the API takes them; jobs bound a second until `number` of them are bound."""
     began = time.monotonic()
     making = asyncio.create_task(bench.cluster.create_all(path, jobs))
-    await watch.until(lambda: len(watch.bound) >= number, f"{number} jobs are bound", seconds=BOUND_SECONDS)
-    await making
+    try:
+        await watch.until(lambda: len(watch.bound) >= number, f"{number} jobs are bound", seconds=BOUND_SECONDS)
+        await making
+    finally:
+        making.cancel()
     return number / (sorted(watch.bound.values())[number - 1] - began)
 
 

@@ -51,9 +51,12 @@ class Cluster:
             for body in waiting:
                 await self.client.ask("POST", path, body)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(work())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
 
     async def ensure(self, path: str, body: Mapping[str, Any]) -> None:
         """Make an object unless there is one of that name."""
