@@ -11,7 +11,7 @@ from pathlib import Path
 from testbed import binaries, cgroups, hostroot, lifecycle, ownership, paths
 from testbed import status as device_status
 from testbed.commands import run
-from testbed.controlplane import require_running
+from testbed.controlplane import ClientLimits, require_running
 from testbed.device import Device
 from testbed.errors import FleetError
 from testbed.settings import DISK_BYTES, GIB, DeviceSettings, FleetSettings
@@ -134,6 +134,14 @@ class Fleet:
     def status(self) -> list[DeviceStatus]:
         """The state of every node, the hub first."""
         return [device_status.of(device) for device in self.devices().values()]
+
+    def limit_clients(self, limits: ClientLimits | None) -> str:
+        """Starts controller manager and scheduler anew with other limits on their calls; None for Kubernetes' own."""
+        with ownership.exclusive():
+            require_running()
+            self._lifecycle.plane().restart_controllers(limits)
+            pace = f"{limits.qps} requests a second" if limits else "their own limits"
+            return f"controller manager and scheduler start anew with {pace}"
 
     # A device's switches
 

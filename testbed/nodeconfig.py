@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.cgroups import device_group
-from testbed.network import DNS_ADDRESS
+from testbed.network import DNS_ADDRESS, IMAGE_REGISTRY
 from testbed.settings import DeviceSettings
 
 EDGE_LABEL = "edgewise.dev/edge=true"
@@ -107,6 +107,9 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{_FOLDER}/cni"
+
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."{IMAGE_REGISTRY}"]
+endpoint = ["http://{IMAGE_REGISTRY}"]
 """
 
 
