@@ -21,6 +21,14 @@ demo: up ## The main job on real input: surveillance on the fleet, its CSV fetch
 test: lint ## All tests: lint, types, layers, generated files, units, API server, fleet.
 	$(BIN)/pytest
 
+.PHONY: bench
+bench: up ## Edgewise against plain Kubernetes, side by side; BENCH="--quick" or "--only csv" for less.
+	$(BIN)/python -m bench $(BENCH)
+
+.PHONY: soak
+soak: venv ## Look for faults in the decisions by 3,000 random scripts for the simulator (SCRIPTS=…).
+	EDGEWISE_SOAK=$(or $(SCRIPTS),3000) $(BIN)/pytest tests/domain/test_simulator.py
+
 .PHONY: up
 up: venv ## Start the fleet, build and load the images, install Edgewise by Helm.
 	$(FLEET) up

@@ -6,6 +6,7 @@ fleet's state need not outlive the machine.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from testbed import cgroups, paths, processes
@@ -18,10 +19,26 @@ from testbed.waiting import wait_until
 
 API = f"https://{HOST_ADDRESS}:6443"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
+COMPONENTS = ("etcd", "kube-apiserver", *_CONTROLLERS)
 _ETCD = "https://127.0.0.1:23579"
 _ETCD_PEER = "https://127.0.0.1:23580"
 _NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """How fast controller manager and scheduler may call the API server.
+
+    Attributes:
+        qps: requests a second that each of their clients may send in the long run.
+        burst: how many it may send at once after a pause.
+        job_syncs: how many Jobs the controller manager works on at a time.
+    """
+
+    qps: int
+    burst: int
+    job_syncs: int
 
 
 class ControlPlane:
@@ -52,10 +69,28 @@ class ControlPlane:
             self._start("kube-apiserver", self._api_server())
             wait_until(self._api_ready, "the API server is ready", seconds=60)
         with step("controller manager and scheduler"):
-            self._start("kube-controller-manager", self._controller_manager())
-            self._start("kube-scheduler", self._scheduler())
+            self._start_controllers(None)
             service_account = "/api/v1/namespaces/default/serviceaccounts/default"
             wait_until(lambda: self.api.get(service_account), "the controllers work", seconds=60)
+
+    def restart_controllers(self, limits: ClientLimits | None) -> None:
+        """Starts controller manager and scheduler anew with these limits, None for Kubernetes' own.
+
+        Returns before they work: their caches fill first.
+        """
+        for name in _CONTROLLERS:
+            if process := processes.find(name):
+                process.end(10)
+        self._start_controllers(limits)
+
+    def _start_controllers(self, limits: ClientLimits | None) -> None:
+        manager, scheduler = self._controller_manager(), self._scheduler()
+        if limits is not None:
+            client = [f"--kube-api-qps={limits.qps}", f"--kube-api-burst={limits.burst}"]
+            manager += [*client, f"--concurrent-job-syncs={limits.job_syncs}"]
+            scheduler += client
+        for name, command in zip(_CONTROLLERS, (manager, scheduler), strict=True):
+            self._start(name, command)
 
     def _api_ready(self) -> bool:
         for component in ("etcd", "kube-apiserver"):
@@ -110,6 +145,7 @@ class ControlPlane:
             f"--service-cluster-ip-range={SERVICE_RANGE}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
+            "--feature-gates=WatchList=false",  # etcd 3.4 can't serve it; a watch from version 0 would be refused
             "--allow-privileged=true",
             "--kubelet-preferred-address-types=InternalIP",
             "--enable-aggregator-routing=true",

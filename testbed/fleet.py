@@ -11,7 +11,7 @@ from pathlib import Path
 from testbed import binaries, cgroups, hostroot, lifecycle, ownership, paths
 from testbed import status as device_status
 from testbed.commands import run
-from testbed.controlplane import require_running
+from testbed.controlplane import ClientLimits, require_running
 from testbed.device import Device
 from testbed.errors import FleetError
 from testbed.settings import DISK_BYTES, GIB, DeviceSettings, FleetSettings
@@ -135,6 +135,14 @@ class Fleet:
         """The state of every node, the hub first."""
         return [device_status.of(device) for device in self.devices().values()]
 
+    def limit_clients(self, limits: ClientLimits | None) -> str:
+        """Starts controller manager and scheduler anew with other limits on their calls; None for Kubernetes' own."""
+        with ownership.exclusive():
+            require_running()
+            self._lifecycle.plane().restart_controllers(limits)
+            pace = f"{limits.qps} requests a second" if limits else "their own limits"
+            return f"controller manager and scheduler start anew with {pace}"
+
     # A device's switches
 
     def power_off(self, name: str) -> str:
@@ -187,7 +195,7 @@ class Fleet:
             return f"{name} is at {celsius:g} °C"
 
     def quota(self, name: str, percent: float) -> str:
-        """Bounds a device's CPU to `percent` of one core; its Node's allocatable follows at the next power-on."""
+        """Bounds a device's CPU to `percent` of one core; the cores that its Node has follow at the next power-on."""
         with ownership.exclusive():
             if not 1 <= percent <= 6400:
                 raise FleetError(f"a quota of {percent:g} % is out of range: 1 % to 6400 % of one core")

@@ -143,6 +143,11 @@ def forget_all_but(images: Sequence[Built], socket: Path) -> None:
         run(*ctr, "remove", "--sync", *stale)
 
 
+def remove(names: Sequence[str], socket: Path) -> None:
+    """Removes images by all of their names from the containerd at `socket`, with what nothing else needs."""
+    run(*_CTR, "--address", socket, "--namespace", "k8s.io", "images", "remove", "--sync", *names)
+
+
 def image_id(archive: Path) -> str:
     """The image's id: the digest of its configuration, which names all of its layers."""
     with tarfile.open(archive) as tar:

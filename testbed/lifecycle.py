@@ -20,6 +20,7 @@ from testbed import (
     ownership,
     packages,
     paths,
+    simulation,
     storage,
 )
 from testbed import processes as recorded_processes
@@ -131,7 +132,7 @@ class Lifecycle:
                     device = Device(DeviceSettings(process.name.removeprefix(PROCESS_PREFIX), 1), self._groups)
                     device.power_off()  # cut, because its disk is thrown away and need not be written out
                     device.end()
-            for name in (meter.PROCESS, storage.PROCESS, *reversed(controlplane.COMPONENTS)):
+            for name in (simulation.PROCESS, meter.PROCESS, storage.PROCESS, *reversed(controlplane.COMPONENTS)):
                 if process_left := recorded_processes.find(name):
                     process_left.end(20, signal.SIGKILL)  # what they hold is thrown away
             for image in paths.DISKS.glob("*"):

@@ -20,6 +20,10 @@ HOST_ADDRESS = "198.18.0.1"
 SERVICE_RANGE = "198.19.0.0/24"
 API_SERVICE_ADDRESS = "198.19.0.1"
 DNS_ADDRESS = "198.19.0.10"
+IMAGE_REGISTRY = f"{HOST_ADDRESS}:5000"
+"""Where devices fetch images of this name from, over plain HTTP, while somebody serves them (registry.py)."""
+SIMULATED_PODS = "198.19.64.0/18"
+"""What simulated devices' pods have addresses of; nobody answers there."""
 
 
 def namespace(name: str) -> Path:

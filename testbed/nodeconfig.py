@@ -6,11 +6,12 @@ the device.
 
 import json
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from testbed.cgroups import device_group
-from testbed.network import DNS_ADDRESS
+from testbed.network import DNS_ADDRESS, IMAGE_REGISTRY
 from testbed.settings import DeviceSettings
 
 EDGE_LABEL = "edgewise.dev/edge=true"
@@ -106,6 +107,9 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{_FOLDER}/cni"
+
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."{IMAGE_REGISTRY}"]
+endpoint = ["http://{IMAGE_REGISTRY}"]
 """
 
 
@@ -128,12 +132,14 @@ def _cni(device: DeviceSettings) -> dict[str, Any]:
 def _kubelet(device: DeviceSettings, host: Host) -> dict[str, Any]:
     """The device's share of the host is what is left after `systemReserved`.
 
+    A device with a quota below 100 % is one of a slower core, not of a part of
+    one: to Kubernetes, as on real boards, it has a whole core.
     A v1 kernel refuses a container's CPU quota above the device's own, so
     there containers get none (cpuCFSQuota) and the device's quota bounds all.
     """
     reserved = {"memory": str(max(0, host.memory_bytes - device.memory_bytes))}
     if device.quota_percent is not None:
-        reserved["cpu"] = f"{max(0, round(host.cpus * 1000 - device.quota_percent * 10))}m"
+        reserved["cpu"] = f"{max(0, host.cpus - ceil(device.quota_percent / 100)) * 1000}m"
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

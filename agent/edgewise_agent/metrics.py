@@ -51,6 +51,7 @@ class Meter:
                 memory_free_bytes=memory.free,
                 disk_free_bytes=free_bytes(self._kubelet_root),
                 celsius=hottest_celsius(self._host_root),
+                cpus=max(1, len(psutil.cpu_times(percpu=True))),
             )
 
     def _sample_cpu(self) -> float:

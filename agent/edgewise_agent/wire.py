@@ -56,7 +56,7 @@ class Metrics(Struct, frozen=True, kw_only=True, rename="camel"):
     """What the device measured of itself, at the beat's `sampled_at`.
 
     `cpu_free_percent` is the mean since the previous beat over all of the device's CPUs; `celsius` is the hottest
-    thermal zone, None where the device has none that can be read (unknown, not 0).
+    thermal zone, None where the device has none that can be read (unknown, not 0). `cpus` is how many it has.
     """
 
     cpu_free_percent: Percent
@@ -64,6 +64,7 @@ class Metrics(Struct, frozen=True, kw_only=True, rename="camel"):
     memory_free_bytes: Bytes
     disk_free_bytes: Bytes
     celsius: Annotated[float, Meta(ge=-100, le=250)] | None = None
+    cpus: Annotated[int, Meta(ge=1, le=4096)] = 1
 
 
 class Benchmark(Struct, frozen=True, kw_only=True, rename="camel"):

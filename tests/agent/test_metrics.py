@@ -41,6 +41,7 @@ def test_sample(host: Path, tmp_path: Path) -> None:
     assert sample.memory_available_percent == pytest.approx(100 * 2_719_068 / 3_884_384)
     assert sample.memory_free_bytes == 412_160 * 1024
     assert sample.celsius == 61.322
+    assert sample.cpus == 4
     assert sample.disk_free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, abs=2**28)
 
 

@@ -60,6 +60,8 @@ NODE: Final = _object(
         },
         "benchmark": {"eventsPerSecond": 12000.5, "measuredAt": TIME},
         "spool": {"bytes": 0, "limitBytes": 2_000_000_000},
+        "losses": 2,
+        "avoidedUntil": TIME,
         "running": 1,
         "architecture": "arm64",
         "agentVersion": "0.1.0",
@@ -209,7 +211,16 @@ JOB: Final = _object(
             "policy": "Score",
             "score": 31.76,
             "factors": FACTORS,
-            "candidates": [{"node": "edge-1", "score": 31.76, "factors": FACTORS}],
+            "expectedSeconds": 12,
+            "candidates": [
+                {
+                    "node": "edge-1",
+                    "score": 31.76,
+                    "expectedSeconds": 12,
+                    "factors": FACTORS,
+                    "avoided": "it was lost 2 times of late",
+                }
+            ],
             "rejected": [{"node": "edge-2", "reason": "TooHot", "message": "91 °C, critical 85 °C"}],
             "message": "edge-1 scored best",
             "decidedAt": TIME,

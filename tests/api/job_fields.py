@@ -42,8 +42,8 @@ KEPT_FOR: Final = Field(
 )
 
 REPLACE_AFTER: Final = Field(
-    good=(10, 31_536_000, "Never"),
-    bad={"minimum": 9, "maximum": 31_536_001, "pattern": ("", "never", "60", "1h"), "maxLength": "Never!"},
+    good=(1, 31_536_000, "Never"),
+    bad={"minimum": 0, "maximum": 31_536_001, "pattern": ("", "never", "60", "1h"), "maxLength": "Never!"},
 )
 
 
@@ -156,10 +156,13 @@ EDGE_JOB_FIELDS: Final[dict[str, Field]] = {
     "status.attempts[].message": MESSAGE,
     "status.placement.policy": text("A" * 63, "", "Score"),
     "status.placement.score": SCORE,
+    "status.placement.expectedSeconds": number(0, 31_536_000),
     **under("status.placement.factors", factors()),
     "status.placement.candidates": several(lambda index: {"node": f"edge-{index}", "score": index}, 20),
     "status.placement.candidates[].node": needed(OBJECT_NAME),
     "status.placement.candidates[].score": needed(SCORE),
+    "status.placement.candidates[].expectedSeconds": number(0, 31_536_000),
+    "status.placement.candidates[].avoided": MESSAGE,
     **under("status.placement.candidates[].factors", factors()),
     "status.placement.rejected": several(lambda index: {"node": f"edge-{index}", "reason": "Full"}, 20),
     "status.placement.rejected[].node": needed(OBJECT_NAME),

@@ -54,6 +54,8 @@ EDGE_NODE_FIELDS: Final[dict[str, Field]] = {
     "status.benchmark.measuredAt": needed(TIME),
     "status.spool.bytes": needed(BYTES),
     "status.spool.limitBytes": needed(BYTES),
+    "status.losses": number(0, 1000),
+    "status.avoidedUntil": TIME,
     "status.running": number(0, 10_000),
     "status.architecture": text("a" * 32, "", "arm64"),
     "status.agentVersion": text("1" * 64, "", "0.1.0"),

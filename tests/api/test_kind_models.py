@@ -75,7 +75,7 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
         ({"appRef": {"name": "Upper"}}, "name"),
         ({"retry": {"maxAttempts": 0}}, "maxAttempts"),
         ({"disconnect": {"replaceAfterSeconds": "Sometimes"}}, "replaceAfterSeconds"),
-        ({"disconnect": {"replaceAfterSeconds": 9}}, "replaceAfterSeconds"),
+        ({"disconnect": {"replaceAfterSeconds": 0}}, "replaceAfterSeconds"),
         ({"retention": {"pods": "1 hour"}}, "pods"),
         ({"suspend": None}, "suspend"),
     ],

@@ -35,6 +35,7 @@ def test_an_empty_value_is_no_value() -> None:
     [
         ({"EDGEWISE_BEAT_SECONDS": "0"}, "EDGEWISE_BEAT_SECONDS"),
         ({"EDGEWISE_DEFAULT_SLOTS": "many"}, "EDGEWISE_DEFAULT_SLOTS"),
+        ({"EDGEWISE_DEFAULT_POLICY": "Guess"}, "EDGEWISE_DEFAULT_POLICY.*there are Score, ExpectedFinish"),
         ({"EDGEWISE_TLS_MODE": "None"}, "EDGEWISE_TLS_MODE"),
         ({"EDGEWISE_POD_NAME": ""}, "EDGEWISE_POD_NAME"),
     ],

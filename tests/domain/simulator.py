@@ -14,15 +14,18 @@ from typing import Any, Final
 from edgewise.api import EdgeJobSpec, EdgeJobStatus, EdgeNodeSpec, EdgeNodeStatus
 from edgewise.domain.actions import Action, CreatePod, PatchStatus
 from edgewise.domain.conditions import holds
+from edgewise.domain.liveness import OUT_OF_SERVICE
 from edgewise.domain.plan import plan
-from edgewise.domain.views import JobView, Key, KubeNode, NodeView, Snapshot
+from edgewise.domain.views import JobView, Key, KubeNode, NodeView, Snapshot, Taint
 from edgewise_agent import wire
 
 from tests.domain.simulator_api import Api
 from tests.domain.simulator_device import GIB, INTERVAL, Device, Gateway
 from tests.domain.simulator_operator import APPS, Fate, Operator, check_plan
 
-DEVICES: Final = ("edge-1", "edge-2", "edge-3")
+SPEEDS: Final = (1.0, 0.5, 0.25, 1.0, 0.5, 0.25)
+CLOCKS: Final = (0, 1, -1, 0, 0, 0)
+"""By how many hours each device's clock is wrong."""
 NAMES: Final = ("a", "b", "c", "d", "e", "f")
 ROUNDS: Final = 8
 """After how many plans at one instant nothing may be left to do."""
@@ -52,6 +55,8 @@ class Verb(StrEnum):
     WIPE = auto()
     UNPLUG = auto()
     PLUG = auto()
+    CUT_HOME = auto()
+    DECLARE_LOST = auto()
     AGENT = auto()
     KUBELET = auto()
     HEAT = auto()
@@ -85,16 +90,16 @@ class Simulation:
     devices: dict[str, Device]
 
     @classmethod
-    def new(cls) -> "Simulation":
-        """Three unequal devices, one with a wrong clock; no jobs yet."""
+    def new(cls, size: int = 3) -> "Simulation":
+        """`size` unequal devices (at most six), some with wrong clocks; no jobs yet."""
         rng = Random(0)  # noqa: S311
         api = Api(rng)
         devices = {
-            name: Device(name, rng, speed, clock_offset=timedelta(hours=hours))
-            for name, speed, hours in zip(DEVICES, (1.0, 0.5, 0.25), (0, 1, -1), strict=True)
+            f"edge-{n}": Device(f"edge-{n}", rng, SPEEDS[n - 1], clock_offset=timedelta(hours=CLOCKS[n - 1]))
+            for n in range(1, size + 1)
         }
         allocatable = {"cpu": 4.0, "memory": 8.0 * GIB}
-        for name in DEVICES:
+        for name in devices:
             api.put_kube(name, KubeNode(f"node-{name}", {}, (), False, True, api.second, allocatable, "amd64"))
             api.contact[name] = api.now
             spec, status = EdgeNodeSpec(), EdgeNodeStatus()
@@ -197,7 +202,7 @@ class Simulation:
             "disconnect": {"replaceAfterSeconds": pick((10, 10, 60, "Never"))},
             "activeDeadlineSeconds": pick((None, None, None, 120)),
             "queueDeadlineSeconds": pick((None, None, None, 60)),
-            "placement": {"evictWhenHot": pick((False, True))},
+            "placement": {"evictWhenHot": pick((False, True)), "policy": pick(("", "ExpectedFinish"))},
             "retention": {"pods": pick(("30s", "1h", "Forever"))},
             "suspend": pick((False, False, False, True)),
             "priority": pick((-1, 0, 0, 1)),
@@ -239,15 +244,27 @@ class Simulation:
         self.api.put_node(replace(node, spec=spec, generation=node.generation + 1))
 
     def cordon(self) -> None:
-        name = self.rng.choice(DEVICES)
+        name = self.device().name
         node = self.api.kube[name]
         self.api.put_kube(name, replace(node, unschedulable=not node.unschedulable))
 
     def crowd(self) -> None:
-        self.api.crowded ^= {self.rng.choice(DEVICES)}
+        self.api.crowded ^= {self.device().name}
+
+    def declare_lost(self) -> None:
+        """An admin taints a device out of service, or takes that back."""
+        name = self.device().name
+        node = self.api.kube[name]
+        taints = () if node.taints else (Taint(OUT_OF_SERVICE, "nodeshutdown", "NoExecute"),)
+        self.api.put_kube(name, replace(node, taints=taints))
 
     def device(self) -> Device:
-        return self.devices[self.rng.choice(DEVICES)]
+        return self.devices[self.rng.choice(list(self.devices))]
+
+    def cut_home(self) -> None:
+        """A fault at home: nobody is heard, or nearly nobody."""
+        for device in self.devices.values():
+            device.connected = self.rng.random() < 0.1
 
     def power(self, *, on: bool) -> None:
         device = self.device()
@@ -309,7 +326,7 @@ class Simulation:
         for device in self.devices.values():
             device.heal(self.api.now)
         for name, node in self.api.kube.items():
-            self.api.put_kube(name, replace(node, unschedulable=False))
+            self.api.put_kube(name, replace(node, unschedulable=False, taints=()))
         for view in list(self.api.nodes.values()):
             self.api.put_node(replace(view, spec=EdgeNodeSpec(), generation=view.generation + 1))
         if not self.operator.alive:
@@ -325,9 +342,9 @@ class Simulation:
 
     def stuck(self) -> list[object]:
         """The jobs that should have ended, the pods that should, and the manifests that wait."""
-        jobs = [job for job in self.api.jobs.values() if self._may_end(job) and not _finished(job)]
+        jobs = [job for job in self.api.jobs.values() if self._may_end(job) and not is_finished(job)]
         pods = [pod for pod in self.api.pods.values() if not pod.ended or pod.deleting]
-        waiting = {job.uid for job in self.api.jobs.values() if not _finished(job)}
+        waiting = {job.uid for job in self.api.jobs.values() if not is_finished(job)}
         manifests = [one for one in self.gateway.pending.values() if one.job_uid not in waiting]
         return [*jobs, *pods, *manifests]
 
@@ -345,7 +362,7 @@ class Simulation:
             if holds(job.status.conditions, "Complete") and results and results.pod_uid:
                 assert self.gateway.published.get(job.uid) == results.pod_uid, f"{job.key}: its results were set aside"
                 assert self.gateway.told[results.pod_uid] is wire.Verdict.PUBLISHED
-        idle = {key for key, job in self.api.jobs.items() if _finished(job)}
+        idle = {key for key, job in self.api.jobs.items() if is_finished(job)}
         for beat in range(30):
             if beat == 18:  # by then a suspended job has heard of its results too
                 idle |= {key for key, job in self.api.jobs.items() if job.spec.suspend}
@@ -360,7 +377,7 @@ class Simulation:
                         pass  # pods that have been kept for long enough go, devices' scores move
 
 
-def _finished(job: JobView) -> bool:
+def is_finished(job: JobView) -> bool:
     return holds(job.status.conditions, "Finished")
 
 
@@ -383,6 +400,8 @@ VERBS: Final[dict[Verb, Callable[[Simulation], None]]] = {
     Verb.WIPE: lambda sim: sim.device().wipe(),
     Verb.UNPLUG: lambda sim: setattr(sim.device(), "connected", False),
     Verb.PLUG: lambda sim: setattr(sim.device(), "connected", True),
+    Verb.CUT_HOME: Simulation.cut_home,
+    Verb.DECLARE_LOST: Simulation.declare_lost,
     Verb.AGENT: lambda sim: sim.toggle("agent"),
     Verb.KUBELET: lambda sim: sim.toggle("kubelet"),
     Verb.HEAT: Simulation.heat,

@@ -172,13 +172,22 @@ class Api:
                     self.delete_pod(pod.key, pod.uid)
             elif not pod.bound and not pod.deleting:
                 self._schedule(pod)
+            elif self.kube[pod.node].taints and not pod.ended:
+                self._evict(pod)
         for name, node in self.kube.items():
             if node.ready is not None and self.now - self.contact[name] >= LOST_AFTER:
                 self.put_kube(name, replace(node, ready=None, ready_since=self.second))
 
+    def _evict(self, pod: PodView) -> None:
+        """A node that is out of service: its pods are deleted and, where no kubelet is there to do so, removed."""
+        if self.kube[pod.node].ready:
+            self.delete_pod(pod.key, pod.uid)
+        else:
+            self.remove_pod(pod)
+
     def _schedule(self, pod: PodView) -> None:
         node = self.kube[pod.node]
-        if pod.node in self.crowded or node.unschedulable or not node.ready:
+        if pod.node in self.crowded or node.unschedulable or node.taints or not node.ready:
             if not pod.unschedulable:
                 self.put_pod(pod, unschedulable="0/3 nodes are available")
         elif self.rng.random() < 0.8:

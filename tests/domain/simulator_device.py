@@ -91,6 +91,8 @@ class Device:
     containers: dict[str, Container] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
     beaten_at: datetime | None = None
+    refused_share: float = 0.03
+    """of its uploads, how many the gateway refuses for good"""
 
     # --- what befalls it
 
@@ -225,7 +227,7 @@ class Device:
             elif uid not in {attempt.pod_uid for attempt in job.status.attempts}:
                 continue
             elif volume.state is wire.VolumeState.SPOOLED:
-                refused = self.rng.random() < 0.03
+                refused = self.rng.random() < self.refused_share
                 volume.state = wire.VolumeState.FAILED if refused else wire.VolumeState.SENDING
             else:
                 volume.state = wire.VolumeState.DONE

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from edgewise.api import EdgeAppSpec, EdgeAppStatus, Outcome
 from edgewise.domain.actions import Action, CreateNode, CreatePod, DeletePod, PatchStatus
 from edgewise.domain.fleet import app_patch
+from edgewise.domain.liveness import out_of_service
 from edgewise.domain.pods import NODE_LABEL
 from edgewise.domain.verdicts import verdict
 from edgewise.domain.views import (
@@ -289,9 +290,9 @@ def check_plan(snapshot: Snapshot, actions: Sequence[Action]) -> None:
 
 def _given_up(snapshot: Snapshot, job: JobView, pod: PodView) -> bool:
     """Whether a pod that may be running is out of reach: its device is dead, or was and is not back yet."""
-    if _dead(snapshot, pod.node):
-        return True
     node = snapshot.nodes[pod.node]
+    if _dead(snapshot, pod.node) or out_of_service(node):
+        return True
     lost = any(one.pod_uid == pod.uid and one.outcome is Outcome.LOST for one in job.status.attempts)
     silent = node.beat.age if node.beat else node.leading_for
     return lost and (silent >= 1.5 * INTERVAL or node.kube is None or not node.kube.ready)

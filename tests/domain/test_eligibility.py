@@ -25,6 +25,11 @@ def candidacy(
 REJECTED = [
     ("Dead", "no Node of this name", candidacy(device(kube=None))),
     ("Dead", "none of its kubelet", candidacy(device(kube=kube(ready=None), beat=beat(age=21)))),
+    (
+        "OutOfService",
+        "remove its taint node.kubernetes.io/out-of-service",
+        candidacy(device(kube=kube(taints=(Taint("node.kubernetes.io/out-of-service", "nodeshutdown", "NoExecute"),)))),
+    ),
     ("Stale", "no beat for 16 s", candidacy(device(beat=beat(age=16)))),
     ("Stale", "not reported yet", candidacy(device(beat=None))),
     ("NotReady", "can't run pods", candidacy(device(kube=kube(ready=False)))),

@@ -1,7 +1,7 @@
 """What EdgeNodes and EdgeApps say of themselves, and how rarely it is written."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from edgewise.api import EdgeAppStatus, EdgeNodeStatus
 from edgewise.domain.actions import CreateNode, PatchStatus, Plan
@@ -62,6 +62,35 @@ def test_readiness_is_written_at_once() -> None:
     dead = written(planned(NOW + seconds(60), nodes=(replace(node, kube=kube(ready=None), beat=beat(age=60)),)))
     assert dead is not None
     assert "powered" in next(one.message for one in dead.conditions if one.type == "Ready")
+
+
+def dead(node: NodeView, now: datetime) -> NodeView:
+    """The device once its death is written."""
+    status = written(planned(now, nodes=(replace(node, kube=kube(ready=None), beat=beat(age=61, now=now)),)))
+    assert status is not None
+    return replace(node, status=status)
+
+
+def test_a_device_that_is_lost_again_and_again_is_avoided_for_longer_and_longer() -> None:
+    node, now, avoided = settled(device()), NOW, []
+    for _ in range(8):
+        now += seconds(300)
+        now = max(now, node.status.avoided_until or now)
+        back = written(planned(now, nodes=(replace(dead(node, now), beat=beat(now=now)),)))
+        assert back is not None
+        assert back.avoided_until is not None
+        avoided.append((back.avoided_until - now).total_seconds())
+        node = replace(node, status=back)
+    assert avoided == [30, 60, 120, 240, 480, 960, 1800, 1800]
+    assert node.status.losses == 8
+    early = node.status.avoided_until + timedelta(minutes=59) if node.status.avoided_until else now
+    remembered = written(planned(early, nodes=(replace(dead(node, early), beat=beat(now=early)),)))
+    assert remembered is not None
+    assert remembered.losses == 9
+    later = now + timedelta(hours=2)
+    forgiven = written(planned(later, nodes=(replace(dead(node, later), beat=beat(now=later)),)))
+    assert forgiven is not None
+    assert forgiven.losses == 1
 
 
 def test_a_first_benchmark_is_news() -> None:

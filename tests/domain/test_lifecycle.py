@@ -305,7 +305,7 @@ def test_deadlines() -> None:
         ({"apps": (app(requires={"devices": [{"name": "camera"}]}),)}, "NotSupported", "spec.requires.devices"),
         ({"jobs": (job(spec={"completions": 2}),)}, "NotSupported", "spec.completions"),
         ({"jobs": (job(spec={"retention": {"results": "7d"}}),)}, "NotSupported", "spec.retention.results"),
-        ({"jobs": (job(spec={"placement": {"policy": "Guess"}}),)}, "UnknownPolicy", "one of Score"),
+        ({"jobs": (job(spec={"placement": {"policy": "Guess"}}),)}, "UnknownPolicy", "one of ExpectedFinish, Score"),
     ],
 )
 def test_what_can_not_be_run_says_why(values: dict[str, Any], why: str, words: str) -> None:

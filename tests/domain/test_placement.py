@@ -4,12 +4,15 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from edgewise.domain.actions import CreatePod
-from edgewise.domain.demand import Usage, usage_of
+from edgewise.api import EdgeJobStatus, EdgeNodeStatus
+from edgewise.domain.actions import CreatePod, PatchStatus
+from edgewise.domain.board import Board
+from edgewise.domain.demand import Demand, Usage, requested, usage_of
+from edgewise.domain.placement import place
 from edgewise.domain.policies import device_score
-from edgewise.domain.views import Installation, JobView, PodPhase
+from edgewise.domain.views import AppView, Installation, JobView, PodPhase
 
-from tests.domain.builders import GIB, NOW, app, beat, device, job, planned, pod, seconds
+from tests.domain.builders import GIB, NOW, app, beat, device, job, planned, pod, seconds, snapshot
 
 FAST, SLOW = beat(events=12_000), beat(events=3_000)
 
@@ -39,6 +42,23 @@ def test_a_burst_spreads_by_score() -> None:
     assert counts == {"edge-1": 20, "edge-2": 10}
 
 
+@pytest.mark.parametrize("policy", ["Score", "ExpectedFinish"])
+def test_a_burst_of_100_is_spread_by_speed_and_over_no_slots(policy: str) -> None:
+    """The beats are stale within the burst: nothing but reservations tells what was placed before."""
+    speeds = {f"edge-{n}": events for n, events in enumerate((12_000, 9_000, 6_000, 6_000, 3_000), 1)}
+    nodes = tuple(device(name, beat=beat(age=9, free=0, events=events)) for name, events in speeds.items())
+    wide = Installation(default_policy=policy, default_slots=40)
+    counts = Counter(node for _, node in placed(nodes=nodes, jobs=many(100), installation=wide))
+    assert sum(counts.values()) == 100
+    assert max(counts.values()) <= 40
+    loads = [counts[name] / events for name, events in speeds.items()]
+    assert max(loads) / (sum(loads) / len(loads)) <= 1.10
+    narrow = Installation(default_policy=policy, default_slots=4)
+    assert Counter(node for _, node in placed(nodes=nodes, jobs=many(100), installation=narrow)) == dict.fromkeys(
+        speeds, 4
+    )
+
+
 def test_slots_bound_a_burst() -> None:
     nodes = (device("edge-1"), device("edge-2", spec={"slots": 2}))
     counts = Counter(node for _, node in placed(nodes=nodes, jobs=many(30)))
@@ -65,6 +85,79 @@ def test_an_avoided_device_is_used_only_when_no_other_can() -> None:
     better, worse = device("edge-2", beat=FAST), device("edge-1", beat=SLOW)
     assert placed(nodes=(better, worse), jobs=(job(spec=spec),)) == [("run", "edge-1")]
     assert placed(nodes=(better,), jobs=(job(spec=spec),)) == [("run", "edge-2")]
+
+
+def test_a_device_that_was_lost_of_late_is_used_only_when_no_other_can() -> None:
+    shaky = EdgeNodeStatus(losses=2, avoided_until=NOW + seconds(1))
+    better, worse = device("edge-2", beat=FAST, status=shaky), device("edge-1", beat=SLOW)
+    assert placed(nodes=(better, worse), jobs=(job(),)) == [("run", "edge-1")]
+    assert placed(nodes=(better,), jobs=(job(),)) == [("run", "edge-2")]
+    steady = device("edge-2", beat=FAST, status=EdgeNodeStatus(losses=2, avoided_until=NOW))
+    assert placed(nodes=(steady, worse), jobs=(job(),)) == [("run", "edge-2")]
+
+
+FINISH = Installation(default_policy="ExpectedFinish")
+
+
+def test_expected_finish_takes_the_device_that_would_be_done_first() -> None:
+    fast, slow = device("edge-2", beat=FAST), device("edge-1", beat=SLOW)
+    assert placed(nodes=(slow, fast), jobs=(job(),), installation=FINISH) == [("run", "edge-2")]
+    decided = place(demand(job()), board(nodes=(slow, fast), installation=FINISH))
+    assert "edge-2 would be done first, in 6" in decided.message
+    assert "score" in decided.message, "the score explains"
+
+
+def test_equal_times_are_decided_by_the_score() -> None:
+    nodes = (device("edge-1", beat=beat(memory=20)), device("edge-2", beat=beat(memory=90)))
+    assert placed(nodes=nodes, jobs=(job(),), installation=FINISH) == [("run", "edge-2")]
+
+
+def test_a_job_waits_for_a_busy_device_that_would_still_be_done_first() -> None:
+    """A device of a hundredth of the speed is free, but no help."""
+    fast, slow = device("edge-1", beat=FAST, spec={"slots": 1}), device("edge-2", beat=beat(events=120))
+    plan = planned(nodes=(fast, slow), jobs=many(2), installation=FINISH)
+    assert placed(nodes=(fast, slow), jobs=many(2), installation=FINISH) == [("run-0", "edge-1")]
+    told = next(
+        EdgeJobStatus.model_validate(one.new)
+        for one in plan.actions
+        if isinstance(one, PatchStatus) and one.key.name == "run-1"
+    )
+    assert told.placement is not None
+    assert "waits for edge-1" in told.placement.message
+    assert "edge-2, which is free, would take" in told.placement.message
+    assert told.placement.score is None, "nothing is chosen yet"
+    assert [(one.node, one.expected_seconds is not None) for one in told.placement.candidates] == [
+        ("edge-1", True),
+        ("edge-2", True),
+    ]
+    assert plan.wake_at is not None
+    assert plan.wake_at <= NOW + seconds(5), "the work there may take longer than expected"
+
+
+def test_nobody_waits_for_a_device_that_could_never_take_the_job() -> None:
+    closed, slow = device("edge-1", beat=FAST, spec={"slots": 0}), device("edge-2", beat=beat(events=120))
+    assert placed(nodes=(closed, slow), jobs=(job(),), installation=FINISH) == [("run", "edge-2")]
+    hungry = app(resources={"requests": {"cpu": "5"}})
+    decided = place(demand(job(), hungry), board(nodes=(device(),), installation=FINISH))
+    assert decided.candidates == ()
+    assert "DoesNotFit" in decided.message
+
+
+def test_a_job_names_its_policy() -> None:
+    busy = device("edge-1", beat=beat(cpu=0))
+    assert placed(nodes=(busy,), jobs=(job(),)) == [], "a score of 0 takes no work"
+    asks = job(spec={"placement": {"policy": "ExpectedFinish"}})
+    assert placed(nodes=(busy,), jobs=(asks,)) == [("run", "edge-1")]
+
+
+def demand(view: JobView, what: AppView | None = None) -> Demand:
+    spec = (what or app()).spec
+    return Demand(view.key, view.uid, view.spec, spec, requested(spec))
+
+
+def board(**values: Any) -> Board:
+    world = snapshot(**values)
+    return Board(world, usage_of(world.nodes, ()), NOW)
 
 
 def test_a_job_counts_until_a_beat_has_measured_it() -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 import urllib3
 from edgewise_agent import wire
+from msgspec import convert
 from msgspec import json as wire_json
 
 from testbed import Fleet, wait_until
@@ -20,7 +21,7 @@ from tests.fleet.work import make_app, start
 pytestmark = pytest.mark.usefixtures("edgewise")
 
 
-def beat(node: str, **metrics: float) -> bytes:
+def beat(node: str, benchmark: wire.Benchmark | None = None, **metrics: float) -> bytes:
     """A beat as an agent would send it."""
     figures: dict[str, Any] = {
         "cpu_free_percent": 1,
@@ -36,6 +37,7 @@ def beat(node: str, **metrics: float) -> bytes:
         interval_seconds=10,
         metrics=wire.Metrics(**(figures | metrics)),
         spool=wire.Spool(bytes_=0, limit_bytes=1),
+        benchmark=benchmark,
     )
     return wire_json.encode(whole)
 
@@ -76,7 +78,8 @@ def test_a_beat_is_taken_only_from_the_agent_of_that_very_node(fleet: Fleet) -> 
             return answer.status, json.loads(answer.data)
 
         agent = agent_token(fleet, "edge-3")
-        status, answer = post(agent, beat("edge-3"))
+        known = next(node for node in edge_nodes(fleet) if node["metadata"]["name"] == "edge-3")["status"]["benchmark"]
+        status, answer = post(agent, beat("edge-3", convert(known, wire.Benchmark)))  # it counts, so it must be true
         assert status == 200
         assert "livePods" in answer
         status, answer = post(agent, beat("edge-2"))

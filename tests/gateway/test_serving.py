@@ -227,6 +227,22 @@ async def test_before_there_are_results(world: World) -> None:
         assert (await refusal(user, f"{JOB}/archive.tar"))[0] == 404
 
 
+async def test_a_reader_who_has_seen_the_jobs_status_is_not_told_to_wait(world: World) -> None:
+    """The status is written before the gateway asks again: after some refusals that would take seconds."""
+    world.operator.verdicts = [Verdict.PENDING]
+    async with world.gateway() as agent, world.client("ada") as user:
+        await send(agent, FILES)
+
+        async def asked_often() -> bool:
+            return len(world.operator.manifests) >= 3
+
+        await eventually(asked_often, "the next question is two seconds away")
+        assert (await refusal(user, f"{JOB}/files/faces.csv"))[0] == 404
+        world.operator.verdicts = [Verdict.PUBLISHED]
+        async with user.get(f"{JOB}/files/faces.csv") as response:
+            assert (response.status, await response.read()) == (200, FACES)
+
+
 async def test_refused_files_are_named(world: World) -> None:
     refused = RefusedFile(name="link", reason="Symlink", message="a symbolic link is not followed")
     plan = replace(plan_of({"empty.csv": b""}), refused=(refused,), refused_count=3, skipped=2)

@@ -21,8 +21,10 @@ def kubelet(device: DeviceSettings, host: Host = HOST) -> dict[str, Any]:
     return config
 
 
-@pytest.mark.parametrize(("quota", "reserved"), [(100, "1000m"), (25, "1750m"), (12.5, "1875m"), (400, "0m")])
-def test_allocatable_cpu_is_the_quota(quota: float, reserved: str) -> None:
+@pytest.mark.parametrize(
+    ("quota", "reserved"), [(100, "1000m"), (25, "1000m"), (12.5, "1000m"), (150, "0m"), (400, "0m")]
+)
+def test_a_slow_device_has_a_whole_core_all_the_same(quota: float, reserved: str) -> None:
     assert kubelet(DeviceSettings("edge-1", 1, quota_percent=quota))["systemReserved"]["cpu"] == reserved
 
 

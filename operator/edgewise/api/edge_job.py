@@ -27,13 +27,13 @@ def _unless(word: str) -> BeforeValidator:
 
 Never: Final = "Never"
 ReplaceAfter = Annotated[
-    Annotated[int, Field(ge=10, le=31_536_000)] | None,
+    Annotated[int, Field(ge=1, le=31_536_000)] | None,
     _unless(Never),
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,
             "nullable": True,
-            "minimum": 10,
+            "minimum": 1,
             "maximum": 31_536_000,
             "maxLength": len(Never),
             "pattern": f"^{Never}$",
@@ -113,7 +113,8 @@ class Disconnect(Model):
     """What happens when the job's device can't be reached."""
 
     replace_after_seconds: ReplaceAfter = 60
-    """How long to wait before the job is started elsewhere, from 10; Never (or null) waits for the device."""
+    """How long to wait before the job is started elsewhere, in seconds, and two missed beats at least; Never (or null)
+    waits for the device."""
 
 
 class Retention(Model):

@@ -118,6 +118,10 @@ class EdgeNodeStatus(Model):
     """How fast its processor is."""
     spool: NodeSpool | None = None
     """Results that are not home yet."""
+    losses: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How often it was lost and came back of late; forgotten when it has kept up for long enough."""
+    avoided_until: Timestamp | None = None
+    """Until then it takes work only when no other device can: it came back from a loss. Longer with each loss."""
     running: Annotated[int, Field(ge=0, le=10_000)] = 0
     """How many jobs are there."""
     architecture: Annotated[str, Field(max_length=32)] = ""
@@ -127,7 +131,7 @@ class EdgeNodeStatus(Model):
     last_beat_time: Timestamp | None = None
     """When the beat arrived that the figures come from."""
     conditions: Conditions = ()
-    """Ready: it can take work."""
+    """Ready: it can take work. EvictionsPaused: it is silent, and so are so many others that its jobs are not moved."""
 
 
 class EdgeNode(Model):

@@ -18,6 +18,9 @@ ByteCount = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
 AttemptNumber = Annotated[int, Field(ge=1, le=100_000)]
 FileName = Annotated[str, Field(min_length=1, max_length=1024)]
 
+LONGEST_EXPECTED_SECONDS = 31_536_000
+ExpectedSeconds = Annotated[int, Field(ge=0, le=LONGEST_EXPECTED_SECONDS)]
+
 ATTEMPTS_KEPT = 100
 """How many attempts a status holds; the oldest leave first."""
 CANDIDATES_KEPT = 20
@@ -94,8 +97,12 @@ class Candidate(Model):
     """The device."""
     score: Score
     """Its score, with what is reserved for other jobs taken off."""
+    expected_seconds: ExpectedSeconds | None = None
+    """In how many seconds the job would be done there, where the policy asks that."""
     factors: Factors | None = None
     """What the score is made of."""
+    avoided: Message = ""
+    """Why it comes after all others, however good it is; empty: it does not."""
 
 
 class RejectedNode(Model):
@@ -116,6 +123,8 @@ class PlacementStatus(Model):
     """How devices were compared."""
     score: Score | None = None
     """The chosen device's score."""
+    expected_seconds: ExpectedSeconds | None = None
+    """In how many seconds the job was expected to be done there, where the policy asks that."""
     factors: Factors | None = None
     """What the score is made of."""
     candidates: Annotated[tuple[Candidate, ...], Field(max_length=CANDIDATES_KEPT), keyed_by("node")] = ()

@@ -8,15 +8,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from edgewise.control.world import World
 from edgewise.control.writer import Writer
+from edgewise.domain.actions import Action, CreatePod, DeletePod, PatchStatus
+from edgewise.domain.massloss import MassLoss
 from edgewise.domain.plan import plan
 
 DEBOUNCE_SECONDS: Final = 0.02
 RETRY_SECONDS: Final = 1.0
 """How soon after a failed write the next plan is made."""
+
+MOST_WRITES: Final = 256
+"""How many writes one pass carries out. What is left is planned anew: by then, something more urgent may have come."""
 
 IDLE_SECONDS: Final = 30.0
 """A plan is made at least this often, so that nothing depends on a single event."""
@@ -24,6 +29,7 @@ IDLE_SECONDS: Final = 30.0
 PASSES = Histogram("edgewise_cycle_seconds", "Duration of a planning pass", ["step"])
 FAILURES = Counter("edgewise_cycle_failures_total", "Planning passes that ended in an unexpected error")
 
+PAUSED = Gauge("edgewise_evictions_paused", "1 while no job is moved, because too many devices fell silent at once")
 FAULTS = Counter("edgewise_decision_faults_total", "Objects that a planning pass failed on", ["kind"])
 
 logger = logging.getLogger(__name__)
@@ -38,6 +44,8 @@ class Cycle:
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     passed_at: float = field(default_factory=time.monotonic)
     """when the last pass ended, on the monotonic clock"""
+    paused: bool = False
+    """whether evictions are paused"""
 
     async def run(self) -> None:
         """Plan and apply, without end."""
@@ -58,18 +66,43 @@ class Cycle:
                 delay = RETRY_SECONDS
             self.passed_at = time.monotonic()
 
+    def _tell(self, losses: MassLoss | None) -> None:
+        """Show that evictions are paused, and log when that changes."""
+        PAUSED.set(losses is not None)
+        if losses is not None and not self.paused:
+            logger.warning("%s", losses.message)
+        if losses is None and self.paused:
+            logger.warning("enough devices report again: jobs are moved as usual")
+        self.paused = losses is not None
+
     async def once(self) -> float:
         """One pass. Returns how many seconds the next one may wait when nothing happens."""
         now = self.wall()
         with PASSES.labels("plan").time():
             planned = plan(self.world.snapshot(), now)
+        self._tell(planned.mass_loss)
         for fault in planned.faults:
             FAULTS.labels(fault.what.split()[0]).inc()
             logger.error("%s can't be decided about", fault.what, exc_info=fault.error)
         with PASSES.labels("apply").time():
-            failed = await self.writer.apply(planned.actions)
+            failed = await self.writer.apply(sorted(planned.actions, key=_urgency)[:MOST_WRITES])
         if failed:
             return RETRY_SECONDS
+        if len(planned.actions) > MOST_WRITES:
+            return 0.0
         if planned.wake_at is None:
             return IDLE_SECONDS
         return min(IDLE_SECONDS, max(0.0, (planned.wake_at - self.wall()).total_seconds()))
+
+
+def _urgency(action: Action) -> int:
+    """What starts or frees a device goes first, what only tells of it last."""
+    match action:
+        case DeletePod():
+            return 0
+        case CreatePod():
+            return 1
+        case PatchStatus(plural="edgejobs"):
+            return 2
+        case _:
+            return 3

@@ -6,13 +6,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from edgewise.domain.policies import POLICIES
 
 PREFIX = "EDGEWISE_"
 
 
 def _upper(word: str) -> str:
     return word.upper()
+
+
+def _registered(policy: str) -> str:
+    if policy not in POLICIES:
+        raise ValueError(f"{policy} is no placement policy: there are {', '.join(POLICIES)}")
+    return policy
 
 
 class SettingsError(Exception):
@@ -35,7 +43,7 @@ class Settings(BaseModel):
     agent_service_account: str = "edgewise-agent"
     gateway_service_account: str = "edgewise-gateway"
     beat_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 10
-    default_policy: str = "Score"
+    default_policy: Annotated[str, AfterValidator(_registered)] = "Score"
     default_slots: Annotated[int, Field(ge=1, le=1000)] = 4
     priority_class: str = ""
     edge_label: str = "edgewise.dev/edge"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
+from edgewise.domain.massloss import MassLoss
 from edgewise.domain.views import Key
 
 
@@ -91,3 +92,5 @@ class Plan:
     wake_at: datetime | None
     faults: tuple[Fault, ...] = ()
     """objects that could not be decided about"""
+    mass_loss: MassLoss | None = None
+    """set while no job is moved, because too many devices fell silent at once"""

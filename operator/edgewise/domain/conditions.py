@@ -26,19 +26,27 @@ def updated(old: Iterable[Condition], claims: Iterable[Claim], generation: int, 
     conditions = []
     for claim in claims:
         status = ConditionStatus.TRUE if claim.holds else ConditionStatus.FALSE
+        message = shortened(claim.message)
         previous = before.get(claim.type)
         unchanged = previous is not None and previous.status is status
+        if previous and unchanged and _says(previous) == (claim.reason, message, generation):
+            conditions.append(previous)
+            continue
         conditions.append(
             Condition(
                 type=claim.type,
                 status=status,
                 reason=claim.reason,
-                message=shortened(claim.message),
+                message=message,
                 observed_generation=generation,
                 last_transition_time=previous.last_transition_time if previous and unchanged else now,
             )
         )
     return tuple(conditions)
+
+
+def _says(condition: Condition) -> tuple[str, str, int | None]:
+    return condition.reason, condition.message, condition.observed_generation
 
 
 def holds(conditions: Iterable[Condition], name: str) -> bool:

@@ -20,6 +20,21 @@ class Demand:
     failed_on: frozenset[str] = frozenset()
     """devices on which an earlier attempt ended badly: avoided, not forbidden"""
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What makes two demands the same to every device, in one pass."""
+        return self.app_key, self.spec.placement.model_dump_json(), self.failed_on
+
+    @property
+    def app_key(self) -> Key:
+        """The name of the app."""
+        return app_key(self.job, self.spec)
+
+
+def app_key(job: Key, spec: EdgeJobSpec) -> Key:
+    """The name of a job's app, which is in the job's namespace."""
+    return Key(job.namespace, spec.app_ref.name)
+
 
 def requested(app: EdgeAppSpec) -> dict[str, float]:
     """What the scheduler will count for the app's pod: its requests, and its limits where no request is given."""

@@ -16,6 +16,7 @@ from edgewise.domain.actions import Action, CreatePod, DeletePod
 from edgewise.domain.attempts import disruptions, failures
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.demand import Demand
+from edgewise.domain.massloss import MassLoss
 from edgewise.domain.views import AppView, Installation, JobView, NodeView, PodView, Refusal
 
 
@@ -41,6 +42,7 @@ class Draft:
     manifests: Mapping[str, wire.Manifest]
     installation: Installation
     now: datetime
+    mass_loss: MassLoss | None
 
     refusal: Refusal | None
     attempts: list[Attempt]

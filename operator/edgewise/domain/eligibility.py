@@ -5,11 +5,11 @@ is the order in which reasons are looked for: a device is rejected with the firs
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgewise.api import NodeRequirement, Toleration
 from edgewise.domain.demand import Demand, Usage
-from edgewise.domain.liveness import Liveness, liveness, silence
+from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, out_of_service, silence
 from edgewise.domain.views import Installation, NodeView, Taint
 
 
@@ -40,6 +40,13 @@ JobRule = Callable[[Candidacy], Why | None]
 def gone(node: NodeView, installation: Installation) -> Why | None:
     """Kubernetes has no Node of this name."""
     return None if node.kube else ("Dead", "the cluster has no Node of this name (any more)")
+
+
+def declared_lost(node: NodeView, installation: Installation) -> Why | None:
+    """An admin has declared the device lost."""
+    if out_of_service(node):
+        return "OutOfService", f"an admin has declared it lost; when it is back, remove its taint {OUT_OF_SERVICE}"
+    return None
 
 
 def dead(node: NodeView, installation: Installation) -> Why | None:
@@ -157,6 +164,7 @@ def does_not_fit(one: Candidacy) -> Why | None:
 
 DEVICE_RULES: tuple[DeviceRule, ...] = (
     gone,
+    declared_lost,
     dead,
     stale,
     not_ready,
@@ -185,6 +193,11 @@ def rejection(one: Candidacy) -> Rejection | None:
     """The first rule that speaks against the device, or None: it may take the job."""
     why = unready(one.node, one.installation) or next((why for rule in JOB_RULES if (why := rule(one))), None)
     return Rejection(one.node.name, *why) if why else None
+
+
+def is_busy(one: Candidacy) -> bool:
+    """Whether the device could take the job if the jobs that are there were done."""
+    return rejection(one) is not None and rejection(replace(one, usage=Usage())) is None
 
 
 def tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:

@@ -11,25 +11,34 @@ from typing import Final
 from edgewise.api import EdgeNodeStatus, Factors, NodeBenchmark, NodeMetrics, NodeSpool, status_body
 from edgewise.domain import unsupported
 from edgewise.domain.actions import Action, CreateNode, Fault, PatchStatus, guarded
-from edgewise.domain.conditions import Claim, updated
+from edgewise.domain.conditions import Claim, holds, updated
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import unready
 from edgewise.domain.liveness import DEAD_INTERVALS, STALE_INTERVALS, Liveness, liveness, silence
+from edgewise.domain.massloss import MassLoss
 from edgewise.domain.policies import Ranking, device_score
 from edgewise.domain.views import AppView, Key, NodeView, Snapshot
 
 A_MOMENT: Final = timedelta(seconds=1)
 """Times are cut to whole seconds, so look a little later."""
 
+FIRST_AVOIDED: Final = timedelta(seconds=30)
+LONGEST_AVOIDED: Final = timedelta(minutes=30)
+SHORTEST_MEMORY: Final = timedelta(minutes=10)
+MEMORY: Final = 2
+"""A loss is forgotten when the device, no longer avoided, has kept up for so many times as long as it was avoided."""
+
 QUIET: Final = timedelta(minutes=1)
 MEANINGFUL: Final = 0.10
 
 
-def report(snapshot: Snapshot, usage: dict[str, Usage], now: datetime, faults: list[Fault]) -> list[Action]:
+def report(
+    snapshot: Snapshot, usage: dict[str, Usage], losses: MassLoss | None, now: datetime, faults: list[Fault]
+) -> list[Action]:
     """The EdgeNodes to make, and the statuses to write."""
     patches: list[PatchStatus | None] = [
         *(
-            guarded(faults, f"EdgeNode {node.name}", node_patch, node, usage[node.name], snapshot, now)
+            guarded(faults, f"EdgeNode {node.name}", node_patch, node, usage[node.name], snapshot, losses, now)
             for node in snapshot.nodes.values()
         ),
         *(guarded(faults, f"EdgeApp {app.key}", app_patch, app, now) for app in snapshot.apps.values()),
@@ -48,19 +57,25 @@ def wake_ups(snapshot: Snapshot, now: datetime) -> Iterable[datetime]:
     return moments
 
 
-def node_patch(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime) -> PatchStatus | None:
+def node_patch(
+    node: NodeView, usage: Usage, snapshot: Snapshot, losses: MassLoss | None, now: datetime
+) -> PatchStatus | None:
     """The write of a device's status, if it has changed."""
-    new = node_status(node, usage, snapshot, now)
+    new = node_status(node, usage, snapshot, losses, now)
     if new == node.status:
         return None
     key = Key("", node.name)
     return PatchStatus("edgenodes", key, node.resource_version, status_body(node.status), status_body(new))
 
 
-def node_status(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime) -> EdgeNodeStatus:
+def node_status(
+    node: NodeView, usage: Usage, snapshot: Snapshot, losses: MassLoss | None, now: datetime
+) -> EdgeNodeStatus:
     """The device's status: a new one where something meaningful changed, else the old one as it is."""
-    if liveness(node, snapshot.installation.beat_interval) is Liveness.UNKNOWN:
+    alive = liveness(node, snapshot.installation.beat_interval)
+    if alive is Liveness.UNKNOWN:
         return node.status
+    held = losses if alive is Liveness.DEAD else None
     why = unready(node, snapshot.installation)
     missing = unsupported.in_node(node.spec)
     reason, message = why or ("Fresh", "it reports and can take work")
@@ -68,10 +83,15 @@ def node_status(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime)
         Claim("Ready", why is None, reason, message),
         Claim("Stalled", missing is not None, "NotSupported" if missing else "Fine", missing or ""),
         Claim("Reconciling", False, "Settled", ""),
+        Claim("EvictionsPaused", held is not None, "MassLoss" if held else "Fine", held.message if held else ""),
     ]
     ranking = device_score(node, Usage())
     old = node.status
-    same = ready_reason(old) == reason and old.observed_generation == node.generation
+    same = (
+        ready_reason(old) == reason
+        and old.observed_generation == node.generation
+        and holds(old.conditions, "EvictionsPaused") == (held is not None)
+    )
     if same and not _moved(node, ranking, usage, now):
         return old
     beat = node.beat
@@ -80,6 +100,8 @@ def node_status(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime)
         "conditions": updated(old.conditions, claims, node.generation, now),
         "running": usage.jobs,
     }
+    if ready_reason(old) == "Dead" and alive is Liveness.FRESH and not holds(old.conditions, "EvictionsPaused"):
+        values |= _back(old, now)
     if beat is not None:
         metrics = beat.metrics
         values |= {
@@ -107,6 +129,19 @@ def node_status(node: NodeView, usage: Usage, snapshot: Snapshot, now: datetime)
             "architecture": node.kube.architecture if node.kube else old.architecture,
         }
     return old.model_copy(update=values)
+
+
+def _back(old: EdgeNodeStatus, now: datetime) -> dict[str, object]:
+    """One more loss that the device came back from: the more of late, the longer it is avoided."""
+    memory = max(SHORTEST_MEMORY, MEMORY * _avoided_for(old.losses))
+    forgotten = old.avoided_until is None or now >= old.avoided_until + memory
+    losses = 1 if forgotten else old.losses + 1
+    return {"losses": losses, "avoided_until": now + _avoided_for(losses)}
+
+
+def _avoided_for(losses: int) -> timedelta:
+    doublings: int = min(max(0, losses - 1), 20)
+    return min(FIRST_AVOIDED * float(2**doublings), LONGEST_AVOIDED)
 
 
 def ready_reason(status: EdgeNodeStatus) -> str:

@@ -31,12 +31,12 @@ from edgewise.domain.attempts import (
     hindrance,
     may_retry,
 )
-from edgewise.domain.demand import Demand, requested
+from edgewise.domain.demand import Demand, app_key, requested
 from edgewise.domain.draft import Draft, End
-from edgewise.domain.observation import HOME, lingering, record
+from edgewise.domain.massloss import HELD_BACK
+from edgewise.domain.observation import HOME, is_dead, lingering, record
 from edgewise.domain.policies import POLICIES
 from edgewise.domain.views import PodView
-
 
 COLLECTING_AT_ONCE: Final = timedelta(seconds=3)
 """Small results are home within this time, and the phase Collecting is not worth a write."""
@@ -239,6 +239,8 @@ def run(draft: Draft) -> bool:
         draft.waiting = f"attempt {attempt.number} {'runs on' if running else 'is bound to'} {attempt.node}"
         if pod and (why := hindrance(pod, draft.now)):
             draft.stalled = ("PodCannotStart", why)
+        if draft.mass_loss and is_dead(draft, attempt.node):
+            draft.waiting += f"; {HELD_BACK} (kubectl describe edgenode {attempt.node})"
         return True
     return False
 
@@ -275,8 +277,10 @@ def queue(draft: Draft) -> bool:
     """Ask for a device, if the job can be run at all."""
     job, app = draft.job, draft.app
     if app is None:
-        name = f"{job.key.namespace}/{job.spec.app_ref.name}"
-        draft.stalled = ("AppNotFound", f"EdgeApp {name} does not exist: create it (the job then starts)")
+        draft.stalled = (
+            "AppNotFound",
+            f"EdgeApp {app_key(job.key, job.spec)} does not exist: create it (the job then starts)",
+        )
     elif missing := unsupported.in_app(app.spec):
         draft.stalled = ("NotSupported", f"EdgeApp {app.key}: {missing}")
     elif missing := unsupported.in_job(job.spec):

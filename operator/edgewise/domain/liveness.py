@@ -6,6 +6,7 @@ kubelet have gone silent: a dead agent on a living device never kills a job.
 
 from datetime import timedelta
 from enum import Enum
+from typing import Final
 
 from edgewise.domain.views import NodeView
 
@@ -13,6 +14,10 @@ STALE_INTERVALS = 1.5
 DEAD_INTERVALS = 2.0
 LEASE_RENEWALS = 1.2
 """A Lease that is older than this many renewals has been missed."""
+
+
+OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
+"""Kubernetes' own taint, by which an admin declares a node lost."""
 
 
 class Liveness(Enum):
@@ -30,6 +35,11 @@ class Liveness(Enum):
 def silence(node: NodeView) -> timedelta:
     """How long no beat has come, as far as this operator can know."""
     return node.beat.age if node.beat else node.leading_for
+
+
+def out_of_service(node: NodeView) -> bool:
+    """Whether an admin has declared the device lost."""
+    return node.kube is not None and any(taint.key == OUT_OF_SERVICE for taint in node.kube.taints)
 
 
 def kubelet_silent(node: NodeView) -> bool:

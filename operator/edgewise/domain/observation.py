@@ -4,14 +4,14 @@ The first of the lifecycle's steps. It concludes attempts and asks for pods of c
 nothing. Times of conclusions are the operator's own: a device's clock may be wrong.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from edgewise.api import Attempt, Outcome, ResultsState
 from edgewise.domain.attempts import BAD_ENDS, UNDER_WAY, Finding, classify
 from edgewise.domain.conditions import shortened
 from edgewise.domain.draft import Draft
-from edgewise.domain.liveness import Liveness, liveness, silence
+from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, out_of_service, silence
 from edgewise.domain.views import NodeView, PodView
 
 RECHECK: Final = timedelta(seconds=10)
@@ -72,7 +72,7 @@ def _under_way(draft: Draft, attempt: Attempt) -> None:
         outcome=found.outcome,
         reason=found.reason,
         message=shortened(found.message),
-        started_at=pod.started_at or attempt.started_at,
+        started_at=_began(draft, attempt, pod),
     )
     if found.outcome is Outcome.STARTING:
         draft.wake_in(RECHECK)
@@ -102,7 +102,7 @@ def _lost(draft: Draft, attempt: Attempt) -> None:
 
 def _is_back(draft: Draft, node: NodeView) -> bool:
     """Whether agent and kubelet both report again, the kubelet for long enough to have told of its pods."""
-    if liveness(node, draft.installation.beat_interval) is not Liveness.FRESH:
+    if out_of_service(node) or liveness(node, draft.installation.beat_interval) is not Liveness.FRESH:
         return False
     if node.kube is None or node.kube.ready is not True:
         return False
@@ -115,7 +115,7 @@ def _is_back(draft: Draft, node: NodeView) -> bool:
 
 def _returning(draft: Draft, node: NodeView | None) -> bool:
     """Whether a lost device may be about to say how its pods stand: it reports again, or nobody can know yet."""
-    if node is None or node.kube is None or node.kube.ready is not True:
+    if node is None or node.kube is None or node.kube.ready is not True or out_of_service(node):
         return False
     return liveness(node, draft.installation.beat_interval) in (Liveness.FRESH, Liveness.UNKNOWN)
 
@@ -169,20 +169,30 @@ def _on_its_device(draft: Draft, pod: PodView, found: Finding) -> Finding:
 
 
 def _device_lost(draft: Draft, name: str) -> Finding | None:
-    """The loss of a device, once the job's patience is over; None while there is hope."""
+    """The loss of a device, once the job's patience is over; None while there is hope, or too much is lost at once."""
+    node = draft.nodes.get(name)
+    if node is not None and out_of_service(node):
+        return Finding(Outcome.LOST, "NodeLost", f"an admin has declared {name} lost (taint {OUT_OF_SERVICE})")
     patience = draft.job.spec.disconnect.replace_after_seconds
     if patience is None:
         return None
-    node = draft.nodes.get(name)
     if node is None:
         return Finding(Outcome.LOST, "NodeLost", f"{name} is no device of the fleet any more")
-    if liveness(node, draft.installation.beat_interval) is not Liveness.DEAD:
+    if not is_dead(draft, name):
         return None
     silent = silence(node)
     if silent < timedelta(seconds=patience):
         draft.wake_in(timedelta(seconds=patience) - silent)
         return None
+    if draft.mass_loss is not None:
+        return None
     return Finding(Outcome.LOST, "NodeLost", f"{name} has been silent for over {patience} s")
+
+
+def is_dead(draft: Draft, name: str) -> bool:
+    """Whether a device of the fleet is dead."""
+    node = draft.nodes.get(name)
+    return node is not None and liveness(node, draft.installation.beat_interval) is Liveness.DEAD
 
 
 def _conclude(draft: Draft, attempt: Attempt, pod: PodView | None, found: Finding) -> None:
@@ -196,9 +206,18 @@ def _conclude(draft: Draft, attempt: Attempt, pod: PodView | None, found: Findin
         reason=found.reason,
         message=shortened(found.message),
         exit_code=found.exit_code,
-        started_at=(pod.started_at if pod else None) or attempt.started_at,
+        started_at=_began(draft, attempt, pod),
         finished_at=ended_at,
     )
+
+
+def _began(draft: Draft, attempt: Attempt, pod: PodView | None) -> datetime | None:
+    """When the app started: kubelet's word, or since when it was seen running where the device's clock is wrong."""
+    if attempt.started_at is not None or pod is None:
+        return attempt.started_at
+    if pod.started_at is not None and pod.created_at <= pod.started_at <= draft.now:
+        return pod.started_at
+    return pod.running_since.replace(microsecond=0) if pod.running_since else None
 
 
 def lingering(draft: Draft) -> PodView | None:
@@ -210,7 +229,7 @@ def lingering(draft: Draft) -> PodView | None:
             continue
         if outcome is Outcome.LOST and not _returning(draft, node):
             continue
-        if node is not None and liveness(node, draft.installation.beat_interval) is Liveness.DEAD:
+        if node is not None and is_dead(draft, node.name):
             continue
         return pod
     return None

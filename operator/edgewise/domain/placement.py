@@ -1,47 +1,56 @@
-"""Which device takes which job: one pass over the queue, reservations visible to the next job.
+"""Which device takes which job: one job of the queue at a time, reservations visible to the next.
 
 Owns the order of the queue and the choice among eligible devices. It says why not for every device it passes over.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from edgewise.domain.demand import Demand, Usage
-from edgewise.domain.eligibility import Candidacy, Rejection, rejection
-from edgewise.domain.policies import POLICIES, Ranking
-from edgewise.domain.views import Installation, JobView, NodeView
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An eligible device with its rank, best first in a Decision."""
-
-    node: str
-    ranking: Ranking
+from edgewise.domain.board import Board, Candidate
+from edgewise.domain.demand import Demand
+from edgewise.domain.eligibility import Rejection
+from edgewise.domain.policies import Ranking
+from edgewise.domain.views import JobView
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome for one job: `node` is None when no device can take it, and then every device has a rejection."""
+    """The outcome for one job: `node` is None when it has to wait, and `message` says for what.
+
+    `candidates` are the best devices first, `rejected` the others by name; both are cut to what a status holds.
+    """
 
     policy: str
     node: str | None
     candidates: tuple[Candidate, ...]
     rejected: tuple[Rejection, ...]
+    rejected_count: int
 
     @property
     def message(self) -> str:
         """Why there, or why nowhere, in one sentence."""
+        out = summary(self.rejected, self.rejected_count)
         if self.node is None:
-            return "no device can take the job: " + (summary(self.rejected) or "no agent has reported yet")
-        best = self.candidates[0].ranking
-        notes = f" ({', '.join(best.notes)})" if best.notes else ""
-        others = (
-            f"; next {self.candidates[1].node} {self.candidates[1].ranking.score:.2f}" if self.candidates[1:] else ""
+            return self._waiting(out)
+        best = self.candidates[0]
+        notes = f" ({', '.join(best.ranking.notes)})" if best.ranking.notes else ""
+        why = (
+            f"{self.node} has the best score, {best.ranking.score:.2f} = {_product(best.ranking)}{notes}"
+            if best.ranking.expected_seconds is None
+            else f"{self.node} would be done first, in {_figure(best)}{notes}"
         )
-        out = f"; out: {summary(self.rejected)}" if self.rejected else ""
-        return f"{self.node} has the best score, {best.score:.2f}{notes}{others}{out}"
+        avoided = f"; although avoided: {best.avoided}" if best.avoided else ""
+        others = f"; next {self.candidates[1].node} {_figure(self.candidates[1])}" if self.candidates[1:] else ""
+        return f"{why}{avoided}{others}{f'; out: {out}' if out else ''}"
+
+    def _waiting(self, out: str) -> str:
+        if not self.candidates:
+            return f"no device can take the job: {out or 'no agent has reported yet'}"
+        best = self.candidates[0]
+        free = next((one for one in self.candidates if not one.busy), None)
+        other = f"; {free.node}, which is free, would take {_figure(free)}" if free else ""
+        return f"waits for {best.node}, where it would be done in {_figure(best)} with the work there{other}"
 
 
 def queue_order(job: JobView) -> tuple[int, datetime, str]:
@@ -49,41 +58,34 @@ def queue_order(job: JobView) -> tuple[int, datetime, str]:
     return -job.spec.priority, job.created_at, job.uid
 
 
-def place(
-    demand: Demand, nodes: Mapping[str, NodeView], usage: Mapping[str, Usage], installation: Installation
-) -> Decision:
-    """Choose the device for one job and count the job against it in `usage`.
+def place(demand: Demand, board: Board, most: int = 20) -> Decision:
+    """Choose the device for one job, and count the job against it on the board; a decision shows `most` devices.
 
-    Devices that the job avoids, or on which it failed before, are taken only when no other is eligible. Raises
-    KeyError for a policy that is not registered.
+    Devices that are avoided are taken only when no other is eligible. Raises KeyError for a policy that is not
+    registered.
     """
-    name = demand.spec.placement.policy or installation.default_policy
-    rank = POLICIES[name]
-    candidates: list[Candidate] = []
-    rejected: list[Rejection] = []
-    for node in nodes.values():
-        one = Candidacy(node, demand, usage[node.name], installation)
-        why_not = rejection(one)
-        if why_not is None:
-            ranking = rank(one)
-            if ranking.score > 0:
-                candidates.append(Candidate(node.name, ranking))
-                continue
-            notes = f" ({', '.join(ranking.notes)})" if ranking.notes else ""
-            why_not = Rejection(node.name, "ZeroScore", f"its score is 0{notes}")
-        rejected.append(why_not)
-    avoided = demand.failed_on | set(demand.spec.placement.avoid)
-    candidates.sort(key=lambda one: (one.node in avoided, -one.ranking.score, one.node))
-    rejected.sort(key=lambda one: one.node)
-    winner = candidates[0].node if candidates else None
-    if winner:
-        usage[winner].take(demand.requests, reflected=False)
-    return Decision(name, winner, tuple(candidates), tuple(rejected))
+    standing = board.standing(demand)
+    candidates, rejected = tuple(standing.candidates[:most]), tuple(standing.rejected[:most])
+    best = candidates[0] if candidates else None
+    if best is not None:
+        board.take(demand, best)
+    winner = best.node if best is not None and not best.busy else None
+    return Decision(board.policy(demand), winner, candidates, rejected, len(standing.rejected))
 
 
-def summary(rejected: Iterable[Rejection], most: int = 5) -> str:
-    """The rejections as one line, cut after `most` devices."""
-    all_of_them = list(rejected)
-    shown = [f"{one.node} {one.reason} ({one.message})" for one in all_of_them[:most]]
-    more = len(all_of_them) - len(shown)
+def _product(ranking: Ranking) -> str:
+    factors = ranking.factors
+    return f"load {factors.load:.2f} × performance {factors.performance:.2f} × thermal {factors.thermal:.2f}"
+
+
+def _figure(one: Candidate) -> str:
+    """A candidate's figure, as its policy compares."""
+    score = f"{one.ranking.score:.2f}"
+    return score if one.ranking.expected_seconds is None else f"{one.ranking.expected_seconds:.0f} s (score {score})"
+
+
+def summary(rejected: Sequence[Rejection], count: int, most: int = 5) -> str:
+    """`count` rejections as one line, of which `most` are shown."""
+    shown = [f"{one.node} {one.reason} ({one.message})" for one in rejected[:most]]
+    more = count - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")

@@ -8,21 +8,28 @@
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from edgewise.api import Candidate, Factors, PlacementStatus, RejectedNode, status_body
-from edgewise.api.job_status import CANDIDATES_KEPT
+from edgewise.api.job_status import CANDIDATES_KEPT, LONGEST_EXPECTED_SECONDS
 from edgewise.domain import fleet, score
 from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
+from edgewise.domain.board import Board
 from edgewise.domain.conditions import holds
-from edgewise.domain.demand import Usage, usage_of
+from edgewise.domain.demand import app_key, usage_of
 from edgewise.domain.draft import Draft
 from edgewise.domain.events import events
 from edgewise.domain.lifecycle import advance
+from edgewise.domain.massloss import MassLoss, mass_loss
 from edgewise.domain.placement import Decision, place, queue_order
 from edgewise.domain.pods import build_pod, resolved_deadline
+from edgewise.domain.policies import Ranking
 from edgewise.domain.retention import retain
-from edgewise.domain.views import JobView, Key, PodView, Snapshot
+from edgewise.domain.views import JobView, PodView, Snapshot
+
+LOOK_AGAIN: Final = timedelta(seconds=5)
+"""How soon to look again at a job that waits for a busy device: the work there may take longer than expected."""
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
@@ -33,13 +40,14 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     now = now.replace(microsecond=0)  # as the API keeps times
     faults: list[Fault] = []
     usage = usage_of(snapshot.nodes, (pod for pods in snapshot.pods.values() for pod in pods))
+    losses = mass_loss(snapshot.nodes.values(), snapshot.installation.beat_interval, now)
     jobs = [job for job in snapshot.jobs.values() if not job.deleting]
     drafts = [
         draft
         for job in jobs
-        if not finished(job) and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, now))
+        if not finished(job) and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
     ]
-    _place(drafts, snapshot, usage)
+    _place(drafts, Board(snapshot, usage, now))
     actions: list[Action] = []
     wake_ups = [draft.wake_at for draft in drafts if draft.wake_at]
     for draft in drafts:
@@ -51,9 +59,9 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
             deletions, wake_at = left or ([], None)
             actions += [*_acknowledge(job), *deletions]
             wake_ups += [wake_at] if wake_at else []
-    actions += fleet.report(snapshot, usage, now, faults)
+    actions += fleet.report(snapshot, usage, losses, now, faults)
     wake_ups += fleet.wake_ups(snapshot, now)
-    return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults))
+    return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults), losses)
 
 
 def finished(job: JobView) -> bool:
@@ -76,16 +84,17 @@ def _pods_of(job: JobView, snapshot: Snapshot) -> list[PodView]:
     return [pod for pod in snapshot.pods.get(job.uid, ()) if pod.key.namespace == job.key.namespace]
 
 
-def _observe(job: JobView, snapshot: Snapshot, now: datetime) -> Draft:
+def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: datetime) -> Draft:
     """Steps through one job's lifecycle."""
     draft = Draft(
         job=job,
-        app=snapshot.apps.get(Key(job.key.namespace, job.spec.app_ref.name)),
+        app=snapshot.apps.get(app_key(job.key, job.spec)),
         pods={pod.uid: pod for pod in _pods_of(job, snapshot)},
         nodes=snapshot.nodes,
         manifests=snapshot.manifests,
         installation=snapshot.installation,
         now=now,
+        mass_loss=losses,
         refusal=snapshot.refusals.get(job.uid),
         attempts=list(job.status.attempts),
         placement=job.status.placement,
@@ -96,28 +105,30 @@ def _observe(job: JobView, snapshot: Snapshot, now: datetime) -> Draft:
     return draft
 
 
-def _place(drafts: Iterable[Draft], snapshot: Snapshot, usage: dict[str, Usage]) -> None:
+def _place(drafts: Iterable[Draft], board: Board) -> None:
     """Give every queued job a device, or the reasons why not."""
     queued = sorted((draft for draft in drafts if draft.demand), key=lambda draft: queue_order(draft.job))
     for draft in queued:
         if draft.demand is None or draft.app is None:
             continue
-        decision = place(draft.demand, snapshot.nodes, usage, snapshot.installation)
-        placement = described(decision, draft.now)
+        decision = place(draft.demand, board, CANDIDATES_KEPT)
         if decision.node is None:
-            draft.placement = _settled(draft.placement, placement)
+            draft.placement = _settled(draft.placement, decision, draft.now)
             draft.waiting = draft.placement.message
+            if decision.candidates:
+                draft.wake_in(LOOK_AGAIN)
             continue
         elapsed = draft.now - (draft.start_time or draft.now)
         attempt = max((one.number for one in draft.attempts), default=0) + 1
         draft.waiting = f"attempt {attempt} goes to {decision.node}"
+        placement = described(decision, draft.now)
         manifest = build_pod(
             draft.job,
             draft.app.spec,
             attempt=attempt,
             node=decision.node,
             placement=placement.model_dump_json(by_alias=True, exclude_none=True),
-            priority_class=snapshot.installation.priority_class,
+            priority_class=board.installation.priority_class,
             deadline=resolved_deadline(draft.job.spec, elapsed),
         )
         draft.actions.append(CreatePod(draft.job.key, draft.job.uid, manifest))
@@ -125,31 +136,36 @@ def _place(drafts: Iterable[Draft], snapshot: Snapshot, usage: dict[str, Usage])
 
 def described(decision: Decision, now: datetime) -> PlacementStatus:
     """A decision as status shows it: every factor and reason, cut to the best devices."""
-    best = decision.candidates[0].ranking if decision.candidates else None
+    best = decision.candidates[0].ranking if decision.node else None
     return PlacementStatus(
         policy=decision.policy,
         score=_rounded(best.score) if best else None,
+        expected_seconds=_seconds(best) if best else None,
         factors=_factors(best.factors) if best else None,
         candidates=tuple(
-            Candidate(node=one.node, score=_rounded(one.ranking.score)) for one in decision.candidates[:CANDIDATES_KEPT]
+            Candidate(
+                node=one.node,
+                score=_rounded(one.ranking.score),
+                expected_seconds=_seconds(one.ranking),
+                avoided=one.avoided,
+            )
+            for one in decision.candidates
         ),
         rejected=tuple(
-            RejectedNode(node=one.node, reason=one.reason, message=one.message)
-            for one in decision.rejected[:CANDIDATES_KEPT]
+            RejectedNode(node=one.node, reason=one.reason, message=one.message) for one in decision.rejected
         ),
         message=decision.message,
         decided_at=now,
     )
 
 
-def _settled(old: PlacementStatus | None, new: PlacementStatus) -> PlacementStatus:
+def _settled(old: PlacementStatus | None, decision: Decision, now: datetime) -> PlacementStatus:
     """The old text while the reasons are the same: figures that move a little are not worth a write."""
-
-    def reasons(one: PlacementStatus) -> list[tuple[str, str]]:
-        return [(rejected.node, rejected.reason) for rejected in one.rejected]
-
-    same = old is not None and old.score is None and old.policy == new.policy and reasons(old) == reasons(new)
-    return old if old is not None and same else new
+    if old is not None and old.score is None and old.policy == decision.policy:
+        before = [(rejected.node, rejected.reason) for rejected in old.rejected]
+        if before == [(rejected.node, rejected.reason) for rejected in decision.rejected]:
+            return old
+    return described(decision, now)
 
 
 def _report(draft: Draft) -> list[Action]:
@@ -164,6 +180,10 @@ def _report(draft: Draft) -> list[Action]:
 def _factors(factors: score.Factors) -> Factors:
     load, performance, thermal = (_rounded(one) for one in (factors.load, factors.performance, factors.thermal))
     return Factors(load=load, performance=performance, thermal=thermal)
+
+
+def _seconds(ranking: Ranking) -> int | None:
+    return None if ranking.expected_seconds is None else round(min(ranking.expected_seconds, LONGEST_EXPECTED_SECONDS))
 
 
 def _rounded(value: float) -> float:

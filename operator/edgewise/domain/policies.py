@@ -5,24 +5,41 @@ newest beat was measured, this very batch included.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log
+from typing import Final
 
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import Candidacy
+from edgewise.domain.forecast import Outlook
 from edgewise.domain.score import Factors, load_factor, performance_factor, thermal_factor
 from edgewise.domain.views import NodeView
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A device's rank for one job: the highest `score` wins, 0 takes no work. `notes` say what people should know."""
+    """A device's rank for one job: the lowest `order` wins. `notes` say what people should know.
+
+    Whatever the policy, a device has its seed score, for explanation.
+    """
 
     score: float
     factors: Factors
+    order: tuple[float, ...]
+    takes: bool
+    """whether the policy gives the device any work at all"""
     notes: tuple[str, ...] = ()
+    expected_seconds: float | None = None
+    """in how many seconds the job would be done there, where the policy asks that"""
 
 
-PlacementPolicy = Callable[[Candidacy], Ranking]
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A registered way to choose. `rank` is asked for each device, with whether jobs there must be done first."""
+
+    rank: Callable[[Candidacy, Outlook, bool], Ranking]
+    waits: bool
+    """whether a job may wait for a device that is busy although another is free"""
 
 
 def device_score(node: NodeView, usage: Usage) -> Ranking:
@@ -32,7 +49,7 @@ def device_score(node: NodeView, usage: Usage) -> Ranking:
     """
     beat = node.beat
     if beat is None:
-        return Ranking(0.0, Factors(0.0, 0.0, 0.0), ("its agent has not reported yet",))
+        return Ranking(0.0, Factors(0.0, 0.0, 0.0), (0.0,), takes=False, notes=("its agent has not reported yet",))
     sharers = 1 + usage.unreflected
     metrics, thermal = beat.metrics, node.spec.thermal
     factors = Factors(
@@ -50,12 +67,34 @@ def device_score(node: NodeView, usage: Usage) -> Ranking:
         notes.append("not benchmarked yet")
     if usage.unreflected:
         notes.append(f"{usage.unreflected} placed since its last beat")
-    return Ranking(factors.score, factors, tuple(notes))
+    return Ranking(factors.score, factors, (-factors.score,), takes=factors.score > 0, notes=tuple(notes))
 
 
-def seed_score(one: Candidacy) -> Ranking:
+def seed_score(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
     """The device's own score, whatever the job."""
     return device_score(one.node, one.usage)
 
 
-POLICIES: Mapping[str, PlacementPolicy] = {"Score": seed_score}
+ALIKE: Final = 1.05
+"""Expected times within this ratio count as equal: the estimates are no better, so the score decides."""
+
+
+def expected_finish(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
+    """The device where the job would be done first; the score decides among equals.
+
+    A device whose CPU is fully used has a score of 0. That is often the jobs' own doing, so it does not exclude it.
+    """
+    scored = device_score(one.node, one.usage)
+    seconds = outlook.prospects.finish(one.demand.app_key, one.node.name, busy=busy)
+    return replace(
+        scored,
+        order=(round(log(seconds, ALIKE)), -scored.score),
+        takes=one.node.beat is not None,
+        expected_seconds=seconds,
+    )
+
+
+POLICIES: Mapping[str, Policy] = {
+    "Score": Policy(seed_score, waits=False),
+    "ExpectedFinish": Policy(expected_finish, waits=True),
+}

@@ -8,6 +8,7 @@ import io
 import logging
 import random
 import ssl
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 CALL_SECONDS = 15.0
 FIRST_DELAY_SECONDS = 0.5
 LAST_DELAY_SECONDS = 60.0
+READER_SECONDS = 5.0
+"""How long a reader waits at most for the operator's answer."""
 AT_ONCE = 8
 
 _Key = tuple[str, str]
@@ -46,6 +49,7 @@ class Announcer:
         self._due: dict[_Key, float] = {}
         self._asked: dict[_Key, int] = {}
         self._wake = asyncio.Event()
+        self._answered = asyncio.Condition()
         self._trust: tuple[object, ssl.SSLContext] | None = None
 
     def announce(self, job_uid: str, pod_uid: str) -> None:
@@ -53,6 +57,22 @@ class Announcer:
         self._due[job_uid, pod_uid] = 0.0
         self._asked[job_uid, pod_uid] = 0
         self._wake.set()
+
+    async def ask_now(self, job_uid: str) -> None:
+        """Asks about the job's manifests at once, for a reader; returns when the operator has answered or is too slow.
+
+        The job's status may tell of its results a moment before the gateway is told the verdict: a script that has
+        waited for the status and reads at once must not be told that there is nothing.
+        """
+        keys = {key for key in self._due if key[0] == job_uid}
+        if not keys:
+            return
+        for key in keys:
+            self._due[key] = -asyncio.get_running_loop().time()  # due, and unlike any time of a question under way
+        self._wake.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READER_SECONDS), self._answered:
+                await self._answered.wait_for(lambda: all(self._due.get(key, 1.0) > 0 for key in keys))
 
     async def run(self) -> None:
         """Asks until it is cancelled, first about all that the last run of the gateway left."""
@@ -70,6 +90,8 @@ class Announcer:
                 async with asyncio.TaskGroup() as group:
                     for key in due[:AT_ONCE]:
                         group.create_task(self._settle(session, key))
+                async with self._answered:
+                    self._answered.notify_all()
 
     async def _sleep(self, until: float) -> None:
         try:

@@ -19,6 +19,7 @@ from cachetools import TTLCache
 from edgewise_agent.wire import UID, Manifest, RefusedFile, ResultFile
 from msgspec import Struct, ValidationError, convert
 
+from edgewise.gateway.announce import Announcer
 from edgewise.gateway.archive import archive_length, archive_pieces
 from edgewise.gateway.cluster import Cluster
 from edgewise.gateway.identity import Identity, asking
@@ -70,17 +71,20 @@ class Listing(Struct, frozen=True, kw_only=True, rename="camel"):
 class Files:
     """The handlers below /v1/namespaces/{namespace}/jobs/{job}."""
 
-    def __init__(self, volume: Volume, cluster: Cluster, identity: Identity, metrics: Metrics) -> None:
+    def __init__(
+        self, volume: Volume, cluster: Cluster, identity: Identity, announcer: Announcer, metrics: Metrics
+    ) -> None:
         self._volume = volume
         self._cluster = cluster
         self._identity = identity
+        self._announcer = announcer
         self._metrics = metrics
         self._current: TTLCache[tuple[str, str], str] = TTLCache(4096, JOB_SECONDS, time.monotonic)
 
     async def get_listing(self, request: web.Request) -> web.Response:
         """GET files: what there is, with the state of the results. Empty as long as nothing is published."""
         namespace, job, job_uid = await self._admitted(request)
-        manifest = await self._volume.published(job_uid)
+        manifest = await self._published(job_uid)
         if manifest is None:
             uploading = await self._volume.is_uploading(job_uid)
             return json_response(
@@ -189,9 +193,17 @@ class Files:
         self._current[namespace, job] = view.metadata.uid
         return view.metadata.uid
 
+    async def _published(self, job_uid: str) -> Manifest | None:
+        """The job's published results, those included whose verdict is not known here yet."""
+        manifest = await self._volume.published(job_uid)
+        if manifest is None:
+            await self._announcer.ask_now(job_uid)
+            manifest = await self._volume.published(job_uid)
+        return manifest
+
     async def _results(self, request: web.Request) -> Manifest:
         namespace, job, job_uid = await self._admitted(request)
-        manifest = await self._volume.published(job_uid)
+        manifest = await self._published(job_uid)
         if manifest is None:
             raise Refusal(
                 HTTPStatus.NOT_FOUND,

@@ -71,7 +71,7 @@ class Gateway:
             identity = Identity(Tokens(kube), cluster, agents)
             announcer = Announcer(volume, settings.operator_url, settings.ca_file, settings.token_file, self._metrics)
             uploads = Uploads(volume, cluster, identity, self._metrics, announcer.announce)
-            files = Files(volume, cluster, identity, self._metrics)
+            files = Files(volume, cluster, identity, announcer, self._metrics)
             certificate = Certificate(settings.tls_dir)
             loaded = asyncio.Event()
             async with asyncio.TaskGroup() as background:

@@ -1,0 +1,5 @@
+"""Runs the bench: `python -m bench`."""
+
+from bench.cli import main
+
+main()

@@ -1,0 +1,129 @@
+"""What one pass over the queue places on: the devices, what is taken of them so far, and how they rank for each demand.
+
+Owns the bookkeeping that makes a long queue cheap. Jobs of the same app and the same wishes see the same ranking, and
+placing one changes it for a single device. So each distinct demand ranks the whole fleet once in a pass; after that,
+only devices that were taken since are looked at again.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from edgewise.domain.demand import Demand, Usage
+from edgewise.domain.eligibility import Candidacy, Rejection, is_busy, rejection, unready
+from edgewise.domain.forecast import Outlook
+from edgewise.domain.policies import POLICIES, Policy, Ranking
+from edgewise.domain.views import NodeView, Snapshot
+
+Order = tuple[bool, tuple[float, ...], bool, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A device that could take the job, with its rank."""
+
+    node: str
+    ranking: Ranking
+    avoided: str = ""
+    """why it comes after all others, however good it is; empty: it does not"""
+    busy: bool = False
+    """whether it can take the job only when others there are done"""
+
+    @property
+    def order(self) -> Order:
+        """The lowest wins."""
+        return bool(self.avoided), self.ranking.order, self.busy, self.node
+
+
+@dataclass(slots=True)
+class Standing:
+    """How the devices rank for one demand: `candidates` best first, `rejected` by name."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    seen: int = 0
+    """how many of the board's takings are in it"""
+    _orders: dict[str, Order] = field(default_factory=dict)
+
+    def put(self, node: str, candidate: Candidate | None, why_not: Rejection | None) -> None:
+        """Replace what is known of one device. A busy device is both a candidate and rejected."""
+        old = self._orders.pop(node, None)
+        if old is not None:
+            del self.candidates[bisect_left(self.candidates, old, key=lambda one: one.order)]
+        if candidate is not None:
+            insort(self.candidates, candidate, key=lambda one: one.order)
+            self._orders[node] = candidate.order
+        at = bisect_left(self.rejected, node, key=lambda one: one.node)
+        if at < len(self.rejected) and self.rejected[at].node == node:
+            del self.rejected[at]
+        if why_not is not None:
+            self.rejected.insert(at, why_not)
+
+
+class Board:
+    """The devices of a snapshot during one pass."""
+
+    def __init__(self, snapshot: Snapshot, usage: Mapping[str, Usage], now: datetime) -> None:
+        self.installation = snapshot.installation
+        self._nodes = snapshot.nodes
+        self._usage = usage
+        self._now = now
+        self._outlook = Outlook(snapshot, now)
+        self._unready = {name: unready(node, snapshot.installation) for name, node in snapshot.nodes.items()}
+        self._standings: dict[object, Standing] = {}
+        self._taken: list[str] = []
+
+    def standing(self, demand: Demand) -> Standing:
+        """How the devices rank for the demand now. Raises KeyError for a policy that is not registered."""
+        standing = self._standings.get(demand.kind)
+        if standing is None:
+            standing = self._standings[demand.kind] = Standing(seen=len(self._taken))
+            changed = set(self._nodes)
+        else:
+            changed = set(self._taken[standing.seen :])
+            standing.seen = len(self._taken)
+        policy = POLICIES[self.policy(demand)]
+        for name in sorted(changed):
+            self._look(standing, self._nodes[name], demand, policy)
+        return standing
+
+    def policy(self, demand: Demand) -> str:
+        """The name of the policy that the job, or the installation, asks for."""
+        return demand.spec.placement.policy or self.installation.default_policy
+
+    def take(self, demand: Demand, candidate: Candidate) -> None:
+        """Count the job against the device; against its slots too, unless it only waits for it."""
+        self._outlook.take(demand.app_key, candidate.node)
+        if not candidate.busy:
+            self._usage[candidate.node].take(demand.requests, reflected=False)
+        self._taken.append(candidate.node)
+
+    def _look(self, standing: Standing, node: NodeView, demand: Demand, policy: Policy) -> None:
+        """Rank one device for one demand."""
+        unready_because = self._unready[node.name]
+        if unready_because is not None:
+            standing.put(node.name, None, Rejection(node.name, *unready_because))
+            return
+        one = Candidacy(node, demand, self._usage[node.name], self.installation)
+        why_not, candidate = rejection(one), None
+        busy = why_not is not None and policy.waits and is_busy(one)
+        if why_not is None or busy:
+            ranking = policy.rank(one, self._outlook, busy)
+            if ranking.takes:
+                candidate = Candidate(node.name, ranking, self._avoided(node, demand), busy)
+            elif why_not is None:
+                notes = f" ({', '.join(ranking.notes)})" if ranking.notes else ""
+                why_not = Rejection(node.name, "ZeroScore", f"its score is 0{notes}")
+        standing.put(node.name, candidate, why_not)
+
+    def _avoided(self, node: NodeView, demand: Demand) -> str:
+        """Why a device is the last choice, or nothing."""
+        if node.name in demand.failed_on:
+            return "the job failed there before"
+        if node.name in demand.spec.placement.avoid:
+            return "spec.placement.avoid names it"
+        until = node.status.avoided_until
+        if until is not None and self._now < until:
+            return f"it was lost {node.status.losses} times of late, and is watched until {until:%H:%M:%S} UTC"
+        return ""

@@ -1,0 +1,94 @@
+"""When much of the fleet falls silent at once, the fault is more likely ours than theirs: then no job is moved.
+
+A switch at home, an expired certificate or a wrong firewall rule looks like the death of every device. Moving all work
+to the few devices that are left would throw the work of the others away and crush the few. This module owns when that
+is so, from the snapshot alone; observation.py heeds it. An admin who knows better declares a device lost by Kubernetes'
+own taint `node.kubernetes.io/out-of-service`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from edgewise.domain.liveness import Liveness, liveness, out_of_service, silence
+from edgewise.domain.views import NodeView
+
+FEWEST: Final = 5
+"""Fewer devices can well die by chance, or by one fuse."""
+
+SHARE: Final = 0.55
+"""Of the devices that lived until then, more than this share must be gone."""
+
+SUSPECT_INTERVALS: Final = 1.1
+UNDECIDED_INTERVALS: Final = 3.0
+"""A device whose beat is late by up to this may be dying; the first death of many must not be acted upon before."""
+
+SHORTEST_WINDOW: Final = timedelta(seconds=60)
+
+REMEDY: Final = "kubectl taint node NAME node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+
+
+HELD_BACK: Final = "it is silent, and so are so many other devices at once that no job is moved"
+"""What a job says. Without figures: they change with each device, and each change would be a write of every job."""
+
+
+@dataclass(frozen=True, slots=True)
+class MassLoss:
+    """`lost` devices of `of` that lived have fallen silent at once."""
+
+    lost: int
+    of: int
+
+    @property
+    def message(self) -> str:
+        """What is paused, why, and what an admin can do."""
+        return (
+            f"{self.lost} of {self.of} devices fell silent at once, so the fault is likely at home (network, DNS, "
+            f"certificates): no job is moved until they report again; a device that is really lost: {REMEDY}"
+        )
+
+
+def mass_loss(nodes: Iterable[NodeView], interval: timedelta, now: datetime) -> MassLoss | None:
+    """The greatest loss of many devices at once, or None while there is no such loss.
+
+    "At once" is within three beats, or a minute if that is longer. Devices in maintenance, cordoned, without a Node, or
+    declared lost count neither way: their silence is no surprise.
+    """
+    counted = [node for node in nodes if _counts(node)]
+    gone = sorted(_heard_last(node, now) for node in counted if _is_going(node, interval))
+    if len(gone) < FEWEST:
+        return None
+    living = len(counted) - len(gone)
+    window = max(SHORTEST_WINDOW, interval * UNDECIDED_INTERVALS)
+    losses = [
+        MassLoss(sum(first <= one <= first + window for one in gone[n:]), living + len(gone) - n)
+        for n, first in enumerate(gone)
+    ]
+    mass = [one for one in losses if one.lost >= FEWEST and one.lost > SHARE * one.of]
+    return max(mass, key=lambda one: one.lost, default=None)
+
+
+def _counts(node: NodeView) -> bool:
+    kube = node.kube
+    return kube is not None and not (node.spec.maintenance or kube.unschedulable or out_of_service(node))
+
+
+def _is_going(node: NodeView, interval: timedelta) -> bool:
+    """Whether the device is dead, or so late that it may be about to die."""
+    if liveness(node, interval) is Liveness.DEAD:
+        return True
+    late = silence(node) / (node.beat.interval if node.beat else interval)
+    return SUSPECT_INTERVALS <= late < UNDECIDED_INTERVALS
+
+
+def _heard_last(node: NodeView, now: datetime) -> datetime:
+    """When the device was last heard, as far as is known: a restarted operator has only what its status says."""
+    if node.beat is not None:
+        return now - node.beat.age
+    since = next((one.last_transition_time for one in node.status.conditions if _says_dead(one.type, one.reason)), None)
+    return since or now - node.leading_for
+
+
+def _says_dead(type_: str, reason: str) -> bool:
+    return type_ == "Ready" and reason in ("Dead", "Stale")
