@@ -29,6 +29,7 @@ def test_the_processes_of_a_pod_without_its_sandbox(tmp_path: Path, groups: str)
     process(tmp_path, 10, groups)
     process(tmp_path, 11, groups)
     process(tmp_path, 12, groups, b"/pause\0")
+    process(tmp_path, 15, groups, b"/bin/busybox\0sleep\0002147483647\0")
     process(tmp_path, 13, groups.replace("0f6a1c9e", "11111111"))
     (tmp_path / "self").mkdir()
     (tmp_path / "14").mkdir()  # has ended meanwhile

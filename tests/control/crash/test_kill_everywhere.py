@@ -44,7 +44,7 @@ class Killer(Treatment):
         write = name_of(question)
         if (BEFORE, write) not in self.suffered:
             self._kill(operator, BEFORE, write)
-            self._owing = self._owing or question.decides
+            self._owing = self._owing or (question.decides and not _needs_patience(question))
             raise Dropped
         if (AFTER, write) not in self.suffered:
             self.suffered.add((AFTER, write))
@@ -58,6 +58,11 @@ class Killer(Treatment):
         self.suffered.add((moment, write))
         self._killed = operator
         operator.send(signal.SIGKILL)
+
+
+def _needs_patience(question: Question) -> bool:
+    """Whether it gives a device up: a new leader has to miss that device for as long again."""
+    return b'"Lost"' in question.body
 
 
 def name_of(question: Question) -> str:
@@ -82,7 +87,7 @@ async def test_killed_before_and_after_every_write(arena: Arena, figures: Figure
     killer, observer, devices = Killer(lambda: arena.starts[-1]), arena.observer, arena.devices.devices
     quick = ("again", "results")
     async with arena.operator("operator-1", killer):
-        await arena.start("moved", "files", 60)
+        await arena.start("moved", "files", 45)
         await until(lambda: observer.phase("moved") == "Running", "the job that will be moved runs", LONG)
         lost = devices[observer.jobs["moved"]["status"]["node"]]
         lost.connected = False
@@ -103,7 +108,7 @@ async def test_killed_before_and_after_every_write(arena: Arena, figures: Figure
         "again": ["Failed", "Succeeded"],
         "results": ["Succeeded"],
     }
-    assert sorted(observer.outcomes("moved")) == ["Succeeded", "Superseded"]
+    assert observer.outcomes("moved").count("Succeeded") == 1, "whichever attempt it was"
     published = [uid for uid, verdict in arena.devices.verdicts.items() if verdict is Verdict.PUBLISHED]
     assert sorted(published) == sorted(observer.results(name) for name in ("moved", "results"))
     assert {moment for moment, _ in killer.suffered} == {BEFORE, AFTER}
