@@ -16,7 +16,6 @@ from tests.fleet.work import Job
 DATA: Final = "data.bin"
 MARK: Final = "attempt.csv"
 MEBIBYTES: Final = 4
-FIRST_DEVICES: Final = ("edge-1", "edge-2", "edge-3")
 
 WRITER: Final = f"""
 import os, pathlib, random, sys, time
@@ -65,9 +64,14 @@ def check_published(reader: Results, job: Job, mebibytes: int = MEBIBYTES) -> in
     return number
 
 
+def edge_devices(fleet: Fleet) -> list[str]:
+    """The names of all devices but the hub."""
+    return [name for name, device in fleet.devices().items() if device.settings.edge]
+
+
 def only_on(device: str, fleet: Fleet) -> dict[str, Any]:
     """A placement that prefers a device to all others, and goes elsewhere when it is lost."""
-    return {"avoid": sorted(set(fleet.devices()) - {device, "hub"})}
+    return {"avoid": sorted(set(edge_devices(fleet)) - {device})}
 
 
 def bound_at(pod: dict[str, Any]) -> datetime | None:

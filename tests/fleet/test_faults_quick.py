@@ -8,7 +8,7 @@ import pytest
 from testbed import Fleet, wait_until
 from testbed.install import install
 from tests.figures import Figures
-from tests.fleet.faults import FIRST_DEVICES, added, bound_at, now, only_on, wait_fresh
+from tests.fleet.faults import added, bound_at, edge_devices, now, only_on, wait_fresh
 from tests.fleet.work import make_app, start
 
 REPLACED_WITHIN_SECONDS: Final = 10.0
@@ -18,10 +18,11 @@ DEVICE: Final = "edge-quick"
 @pytest.fixture
 def quick_beats(fleet: Fleet, edgewise: None) -> Iterator[None]:
     """Edgewise at 1 s beats, and as it was before after the test."""
-    install(fleet, "beatSeconds=1")
+    at_once = "agent.maxUnavailable=100%"
+    install(fleet, "beatSeconds=1", at_once)
     yield
-    install(fleet)
-    wait_fresh(fleet, *FIRST_DEVICES)
+    install(fleet, at_once)
+    wait_fresh(fleet, *edge_devices(fleet))
 
 
 @pytest.mark.usefixtures("quick_beats")

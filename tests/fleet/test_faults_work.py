@@ -7,7 +7,7 @@ import pytest
 
 from testbed import Fleet, wait_until
 from tests.figures import Figures
-from tests.fleet.faults import FIRST_DEVICES, now, only_on, ready_reasons, wait_fresh
+from tests.fleet.faults import edge_devices, now, only_on, ready_reasons, wait_fresh
 from tests.fleet.work import make_app, start
 
 pytestmark = pytest.mark.usefixtures("edgewise")
@@ -22,9 +22,9 @@ def as_before(fleet: Fleet) -> Iterator[None]:
     """Every device is cool and uncordoned after the test."""
     yield
     fleet.heat(HOT, 45)
-    for name in FIRST_DEVICES:
+    for name in edge_devices(fleet):
         fleet.kubectl("uncordon", name)
-    wait_fresh(fleet, *FIRST_DEVICES)
+    wait_fresh(fleet, *edge_devices(fleet))
 
 
 @pytest.mark.usefixtures("as_before")
@@ -71,10 +71,12 @@ def test_cordon_and_drain_are_honoured(fleet: Fleet, namespace: str) -> None:
 @pytest.mark.usefixtures("as_before")
 def test_a_job_that_fits_nowhere_names_what_would_unblock_it(fleet: Fleet, namespace: str, figures: Figures) -> None:
     make_app(fleet, namespace, "sleep", SLEEP, outputs=None)
-    for name in FIRST_DEVICES:
+    for name in edge_devices(fleet):
         fleet.kubectl("cordon", name)
     wait_until(
-        lambda: all(ready_reasons(fleet)[name] == "Maintenance" for name in FIRST_DEVICES), "all are seen", seconds=10
+        lambda: all(ready_reasons(fleet)[name] == "Maintenance" for name in edge_devices(fleet)),
+        "all are seen",
+        seconds=10,
     )
     job = start(fleet, namespace, "waits", "sleep", args=["0"])
     wait_until(lambda: job.status().get("placement"), "the job says why it waits", seconds=10)
