@@ -3,14 +3,22 @@
 A failing test shows what the cluster and the devices said.
 """
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pluggy
 import pytest
+from hypothesis import settings
 
 from testbed import Fleet, FleetError, paths
 from tests.figures import Figures
+
+SOAK = int(os.environ.get("EDGEWISE_SOAK", "0"))
+"""How many examples `make soak` draws anew; else they are the same in each run: a change fails by what it does."""
+
+settings.register_profile("edgewise", deadline=None, derandomize=not SOAK)  # how long one takes is the machine's affair
+settings.load_profile("edgewise")
 
 _TAIL_LINES = 15
 _FIGURES = pytest.StashKey[Figures]()

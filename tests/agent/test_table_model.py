@@ -127,5 +127,5 @@ class Volumes(RuleBasedStateMachine):
             assert live == (number in self.live)
 
 
-Volumes.TestCase.settings = hypothesis_settings(max_examples=40, stateful_step_count=25, deadline=None)
+Volumes.TestCase.settings = hypothesis_settings(max_examples=40, stateful_step_count=25)
 TestVolumes = Volumes.TestCase

@@ -27,7 +27,7 @@ def deep(root: Path, levels: int) -> None:
     os.close(folder)
 
 
-@settings(deadline=None, max_examples=60)  # real files: how long that takes is the machine's affair
+@settings(max_examples=60)
 @given(paths=st.sets(PARTS, max_size=20))
 def test_walk_finds_every_file_and_remove_leaves_none(
     tmp_path_factory: pytest.TempPathFactory, paths: set[tuple[str, ...]]

@@ -11,13 +11,15 @@ import pytest_asyncio
 from edgewise.api import merge_patch
 from edgewise.control.audit import Audit
 from edgewise.control.certificates import Certificates
+from edgewise.control.cycle import MOST_BESIDE, MOST_WRITES, most_urgent
 from edgewise.control.leadership import LeadershipLost, lead_when_elected
 from edgewise.control.objects import PodObject, decode_pod
 from edgewise.control.reflector import Forgotten, Reflector
 from edgewise.control.settings import Settings
+from edgewise.control.teller import MOST_WAITING, UNTOLD, Teller
 from edgewise.control.world import World
 from edgewise.control.writer import Writer
-from edgewise.domain.actions import CreatePod, DeletePod, Event, PatchStatus
+from edgewise.domain.actions import Action, CreatePod, DeletePod, Event, PatchStatus
 from edgewise.domain.pods import build_pod
 from edgewise.domain.views import Installation, JobView, Key
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
@@ -115,7 +117,7 @@ def creation(job: JobView) -> CreatePod:
 
 async def test_a_pod_is_made_once_and_known_at_once(client: KubeClient, job: JobView) -> None:
     world = World(Installation())
-    writer = Writer(client, world, "test")
+    writer = Writer(client, world, Teller(client, "test"))
     for _ in range(2):  # the second as after a crash between the creation and its record
         assert await writer.apply([creation(job)]) == 0
     pods = list(world.pods.objects.values())
@@ -128,14 +130,14 @@ async def test_a_strangers_pod_of_that_name_is_not_taken_for_ours(client: KubeCl
     name = creation(job).manifest["metadata"]["name"]
     await client.ask("POST", f"/api/v1/namespaces/{job.key.namespace}/pods", bare_pod(name))
     world = World(Installation())
-    assert await Writer(client, world, "test").apply([creation(job)]) == 0
+    assert await Writer(client, world, Teller(client, "test")).apply([creation(job)]) == 0
     assert not world.pods.objects
     assert "already exists" in world.refusals[job.uid].message
 
 
 async def test_deleting_is_of_that_very_pod(client: KubeClient, job: JobView) -> None:
     world = World(Installation())
-    writer = Writer(client, world, "test")
+    writer = Writer(client, world, Teller(client, "test"))
     await writer.apply([creation(job)])
     pod = next(iter(world.pods.objects.values()))
     path = f"/api/v1/namespaces/{pod.key.namespace}/pods/{pod.key.name}"
@@ -155,7 +157,7 @@ def patch(job: JobView, phase: str) -> PatchStatus:
 
 async def test_a_status_is_written_only_over_what_was_seen(client: KubeClient, job: JobView) -> None:
     world = World(Installation())
-    writer = Writer(client, world, "test")
+    writer = Writer(client, world, Teller(client, "test"))
     path = f"/apis/edgewise.dev/v1alpha1/namespaces/{job.key.namespace}/edgejobs/run"
     assert await writer.apply([patch(job, "Bound")]) == 0
     known = world.jobs.objects[job.key]
@@ -167,15 +169,41 @@ async def test_a_status_is_written_only_over_what_was_seen(client: KubeClient, j
 
 
 async def test_events_are_shown_with_their_object(client: KubeClient, job: JobView) -> None:
-    writer = Writer(client, World(Installation()), "operator-1")
+    teller = Teller(client, "operator-1")
+    writer = Writer(client, World(Installation()), teller)
     event = Event("EdgeJob", job.key, job.uid, warning=True, reason="Stalled", message="why" + "°" * 2000)
     assert await writer.apply([replace(patch(job, "Bound"), events=(event,))]) == 0
     assert await writer.apply([replace(patch(job, "Bound"), events=(event,))]) == 0, "a lost race tells nothing"
+    await teller.tell_all()
     query = {"fieldSelector": f"involvedObject.uid={job.uid}"}
     events = json.decode(await client.ask("GET", f"/api/v1/namespaces/{job.key.namespace}/events", query=query))
     assert [(one["type"], one["reason"], one["message"][:4]) for one in events["items"]] == [
         ("Warning", "Stalled", "why°")
     ]
+
+
+async def test_events_that_nobody_can_take_are_dropped_and_not_piled_up(kubeconfig: Any) -> None:
+    client = await KubeClient.connect(kubeconfig)
+    client._api.configuration.host = "https://127.0.0.1:9"
+    teller = Teller(client, "operator-1")
+    event = Event("EdgeJob", Key("demo", "run"), "uid", warning=False, reason="Placed", message="")
+    before = UNTOLD._value.get()
+    teller.tell([event] * (MOST_WAITING + 2))
+    assert UNTOLD._value.get() == before + 2
+    await teller.tell_all()
+    assert UNTOLD._value.get() == before + 2 + MOST_WAITING
+    await client.close()
+
+
+def test_what_starts_or_frees_a_device_is_written_first() -> None:
+    key, uid = Key("demo", "run"), "uid"
+    told: list[Action] = [PatchStatus("edgejobs", key, "1", {}, {}) for _ in range(MOST_WRITES)]
+    started, ended = CreatePod(key, uid, {}), DeletePod(key, uid)
+    chosen = most_urgent([*told, started, ended])
+    assert chosen[:2] == [ended, started]
+    assert len(chosen) == 2 + MOST_BESIDE
+    assert len(most_urgent([*told, *told])) == MOST_WRITES
+    assert len(most_urgent([started] * (MOST_WRITES + 1))) == MOST_WRITES
 
 
 async def test_audit_drops_ghosts_and_sees_a_watch_that_has_stopped(client: KubeClient, job: JobView) -> None:

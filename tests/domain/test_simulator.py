@@ -4,13 +4,13 @@ A failing script is shrunk and printed whole, and replays as it is printed. Scri
 few kinds of faults often, which finds more than all kinds thinly spread.
 """
 
-import os
 from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import SOAK
 from tests.domain.simulator import Simulation, Step, Verb
 from tests.domain.simulator_api import START
 
@@ -24,9 +24,6 @@ OUTAGES: Final = (*(Verb.CUT_HOME,) * 3, Verb.PLUG, Verb.DECLARE_LOST, Verb.CRAS
 STEPS: Final = 120
 
 EXAMPLES: Final = 120
-"""The same ones in each run, so that a change fails by what it does and not by chance. `make soak` looks further."""
-SOAK: Final = int(os.environ.get("EDGEWISE_SOAK", "0"))
-"""How many scripts to draw anew instead."""
 
 
 @st.composite
@@ -41,9 +38,7 @@ def scripts(draw: st.DrawFn) -> list[Step]:
 
 @given(script=scripts(), size=st.sampled_from((3, 3, 6)))
 @settings(
-    deadline=None,
     max_examples=SOAK or EXAMPLES,
-    derandomize=not SOAK,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_whatever_happens_every_job_ends_once(script: list[Step], size: int) -> None:

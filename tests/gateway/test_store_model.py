@@ -228,4 +228,4 @@ class StoreModel(RuleBasedStateMachine):
 
 
 TestStore = StoreModel.TestCase
-TestStore.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestStore.settings = settings(max_examples=100, stateful_step_count=30)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -22,6 +22,9 @@ RETRY_SECONDS: Final = 1.0
 
 MOST_WRITES: Final = 256
 """How many writes one pass carries out. What is left is planned anew: by then, something more urgent may have come."""
+
+MOST_BESIDE: Final = 32
+"""How many of them may tell of something while others start or end pods."""
 
 IDLE_SECONDS: Final = 30.0
 """A plan is made at least this often, so that nothing depends on a single event."""
@@ -85,18 +88,25 @@ class Cycle:
             FAULTS.labels(fault.what.split()[0]).inc()
             logger.error("%s can't be decided about", fault.what, exc_info=fault.error)
         with PASSES.labels("apply").time():
-            failed = await self.writer.apply(sorted(planned.actions, key=_urgency)[:MOST_WRITES])
+            chosen = most_urgent(planned.actions)
+            failed = await self.writer.apply(chosen)
         if failed:
             return RETRY_SECONDS
-        if len(planned.actions) > MOST_WRITES:
+        if len(chosen) < len(planned.actions):
             return 0.0
         if planned.wake_at is None:
             return IDLE_SECONDS
         return min(IDLE_SECONDS, max(0.0, (planned.wake_at - self.wall()).total_seconds()))
 
 
+def most_urgent(actions: Sequence[Action]) -> list[Action]:
+    """What one pass carries out: what starts or frees a device, and beside that only a few writes that tell of it."""
+    ordered = sorted(actions, key=_urgency)
+    urgent = sum(isinstance(action, CreatePod | DeletePod) for action in actions)
+    return ordered[: min(MOST_WRITES, urgent + MOST_BESIDE) if urgent else MOST_WRITES]
+
+
 def _urgency(action: Action) -> int:
-    """What starts or frees a device goes first, what only tells of it last."""
     match action:
         case DeletePod():
             return 0

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -31,6 +31,7 @@ from edgewise.control.leases import LeaseReader
 from edgewise.control.objects import decode_node, decode_pod
 from edgewise.control.reflector import Reflector
 from edgewise.control.settings import Settings, SettingsError, from_environment
+from edgewise.control.teller import Teller
 from edgewise.control.world import NodeSink, PodSink, World
 from edgewise.control.writer import Writer
 from edgewise.domain.pods import JOB_LABEL
@@ -46,6 +47,21 @@ class Backoffs:
 
     def __iter__(self) -> Iterator[float]:
         return itertools.chain((0.1, 0.3, 1.0), itertools.repeat(2.0))
+
+
+class NoMemory(kopf.DiffBaseStorage):
+    """kopf shall not work out what changed since the last event: it copies the whole object, and nobody asks."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[kopf.FieldSpec] | None = None) -> kopf.BodyEssence:
+        """Nothing of the object."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Nothing was kept."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep nothing."""
 
 
 def main() -> None:
@@ -124,7 +140,8 @@ async def lead(client: KubeClient, settings: Settings, health: Health, lease: Le
     )
     audit = Audit(client, world, settings.resync)
     leases = LeaseReader(client, world.leases, world.silent_nodes, world.touched.set)
-    cycle = Cycle(world, Writer(client, world, settings.pod_name, leads))
+    teller = Teller(client, settings.pod_name)
+    cycle = Cycle(world, Writer(client, world, teller, leads))
     agent, gateway = (
         settings.username(settings.agent_service_account),
         settings.username(settings.gateway_service_account),
@@ -140,6 +157,7 @@ async def lead(client: KubeClient, settings: Settings, health: Health, lease: Le
                 group.create_task(nodes.run(), name="nodes"),
                 group.create_task(audit.run(), name="audit"),
                 group.create_task(leases.run(), name="leases"),
+                group.create_task(teller.run(), name="teller"),
                 group.create_task(certificates.run(), name="certificates"),
             ]
             kinds = group.create_task(_watch_kinds(world, settings.pod_name), name="kopf")
@@ -169,6 +187,7 @@ async def _watch_kinds(world: World, name: str) -> None:
     kopf.on.login(registry=registry, id="login")(_login)
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoMemory()
     settings.networking.error_backoffs = Backoffs()
     settings.networking.request_timeout = 30
     settings.watching.server_timeout = 600

@@ -1,6 +1,7 @@
 """Slim shapes of the objects that the operator reads, and how they become the views that decisions look at."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Raw, Struct, field, json
@@ -265,6 +266,7 @@ def job_view(raw: Any) -> JobView:
     )
 
 
+@lru_cache(maxsize=4096)  # each of a pod's events brings it anew
 def _placement(text: str) -> PlacementStatus | None:
     """The decision of a pod's annotation; None where somebody has spoilt it."""
     try:

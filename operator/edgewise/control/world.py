@@ -74,6 +74,11 @@ class Cache(Generic[Name, View]):
         self.objects[name] = view
         return True
 
+    def holds(self, name: Name, uid: str, version: str) -> bool:
+        """Whether this version of the object, or a newer one, is known, so that it need not be read again."""
+        known = self.objects.get(name)
+        return known is not None and known.uid == uid and int(known.resource_version) >= int(version)
+
     def drop(self, name: Name, uid: str) -> bool:
         """The object is gone; whether it was known."""
         self._gone[uid] = None
@@ -153,6 +158,8 @@ class World:
                 if deleted:
                     self.refusals.pop(meta["uid"], None)
                     return self.jobs.drop(key, meta["uid"])
+                if self.jobs.holds(key, meta["uid"], meta["resourceVersion"]):
+                    return False  # the writer's own answer was faster
                 return self.jobs.put(key, job_view(raw))
             case "edgeapps":
                 return self.apps.drop(key, meta["uid"]) if deleted else self.apps.put(key, app_view(raw))

@@ -1,4 +1,4 @@
-"""The only module that writes to the API: carries out actions, many at a time, and tells the world what came of them.
+"""The only module that changes what the API holds: carries out actions, many at a time, and tells the world of it.
 
 A write that lost a race is no error: the newer state arrives by watch, and the next plan starts from it.
 """
@@ -6,26 +6,22 @@ A write that lost a race is no error: the newer state arrives by watch, and the 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
-from uuid import uuid4
 
 from msgspec import json
 from prometheus_client import Counter
 
 from edgewise.api import API_VERSION, merge_patch
 from edgewise.control.objects import decode_pod
+from edgewise.control.teller import Teller
 from edgewise.control.world import World
-from edgewise.domain.actions import Action, CreateNode, CreatePod, DeletePod, Event, PatchStatus
+from edgewise.domain.actions import Action, CreateNode, CreatePod, DeletePod, PatchStatus
 from edgewise.domain.views import Key
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
 
 CONCURRENT_WRITES: Final = 32
 GROUP_PATH: Final = f"/apis/{API_VERSION}"
-
-LONGEST_NOTE: Final = 1024
-"""bytes"""
 
 NAMESPACE_ENDS: Final = "because it is being terminated"
 """How the API server refuses a new object in a namespace that is being deleted; its jobs go too."""
@@ -39,12 +35,12 @@ class Writer:
     """Carries out plans."""
 
     def __init__(
-        self, client: KubeClient, world: World, reporter: str, leads: Callable[[], bool] = lambda: True
+        self, client: KubeClient, world: World, teller: Teller, leads: Callable[[], bool] = lambda: True
     ) -> None:
-        """`reporter` is the name of this instance in the Events that it writes; it writes only while it `leads`."""
+        """`teller` gets the events of what was written; nothing is written but while this operator `leads`."""
         self._client = client
         self._world = world
-        self._reporter = reporter
+        self._teller = teller
         self._leads = leads
         self._turns = asyncio.Semaphore(CONCURRENT_WRITES)
 
@@ -132,11 +128,7 @@ class Writer:
         }
         answer = await self._client.ask("PATCH", _path(action.plural, action.key), patch, content_type=MERGE_PATCH)
         self._world.saw(action.plural, json.decode(answer))
-        for event in action.events:
-            try:
-                await self._event(event)
-            except (Refused, Unreachable) as error:
-                logger.info("an event was not told: %s", error)
+        self._teller.tell(action.events)
 
     async def _create_node(self, action: CreateNode) -> None:
         owner = {"apiVersion": "v1", "kind": "Node", "name": action.name, "uid": action.node_uid}
@@ -149,36 +141,6 @@ class Writer:
                 raise
             answer = await self._client.ask("GET", f"{GROUP_PATH}/edgenodes/{action.name}")
         self._world.saw("edgenodes", json.decode(answer))
-
-    async def _event(self, action: Event) -> None:
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        namespace = action.key.namespace or "default"
-        body = {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": f"{action.key.name}.{uuid4().hex[:16]}", "namespace": namespace},
-            "eventTime": now,
-            "reportingController": "edgewise.dev/operator",
-            "reportingInstance": self._reporter,
-            "action": action.reason,
-            "reason": action.reason,
-            "type": "Warning" if action.warning else "Normal",
-            "note": _cut(action.message),
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": action.regarding_kind,
-                "name": action.key.name,
-                "namespace": action.key.namespace,
-                "uid": action.uid,
-            },
-        }
-        await self._client.ask("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
-
-
-def _cut(note: str) -> str:
-    """The note in as many bytes as an Event takes."""
-    encoded = note.encode()
-    return note if len(encoded) <= LONGEST_NOTE else encoded[: LONGEST_NOTE - 3].decode(errors="ignore") + "…"
 
 
 def _path(plural: str, key: Key) -> str:

@@ -55,6 +55,7 @@ class KubeClient:
             await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         else:
             config.load_incluster_config(client_configuration=configuration)
+        configuration.client_session_kwargs = {"trust_env": False}  # else each request reads ~/.netrc again
         api = client.ApiClient(configuration)
         api.user_agent = "edgewise"
         return cls(api)
