@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from edgewise.kube.client import KubeClient
+from edgewise.kube.client import KubeClient, Refused, Unreachable
 from msgspec import Struct, json
 
 from bench.cluster import Cluster
@@ -59,13 +59,19 @@ class PodWatch:
     """the node that the job's last pod is bound to"""
     failed: set[str] = field(default_factory=set)
     """the names of pods that have failed"""
+    version: str = ""
+    """the newest version that was seen"""
+    fault: Exception | None = None
+    """why the watch has ended"""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, done: Callable[[], bool], what: str, *, seconds: float) -> None:
-        """Wait until `done` answers true. Raises `BenchError` after `seconds`."""
+        """Wait until `done` answers true. Raises `BenchError` after `seconds`, and what has ended the watch."""
         try:
             async with asyncio.timeout(seconds):
                 while not done():
+                    if self.fault is not None:
+                        raise self.fault
                     self.news.clear()
                     await self.news.wait()
         except TimeoutError:
@@ -73,11 +79,19 @@ class PodWatch:
             raise BenchError(f"{what}: not within {seconds:g} s ({seen})") from None
 
     async def follow(self, client: KubeClient, path: str, version: str) -> None:
-        """Take in the watch of the pods at `path` from `version` on. Raises `BenchError` when it ends."""
-        query = {"watch": "true", "resourceVersion": version}
-        async for line in client.lines(path, query, silence=timedelta(minutes=10)):
-            self.take(line, time.monotonic())
-        raise BenchError(f"the watch of {path} has ended")
+        """Take in all changes of the pods at `path` since `version`, until cancelled or the watch fails.
+
+        A server that ends the watch, as it does when a reader falls behind, is asked to go on where it was.
+        """
+        self.version = version
+        try:
+            while True:
+                query = {"watch": "true", "resourceVersion": self.version}
+                async for line in client.lines(path, query, silence=timedelta(minutes=10)):
+                    self.take(line, time.monotonic())
+        except (BenchError, Refused, Unreachable) as fault:
+            self.fault = fault
+            self.news.set()
 
     def take(self, line: bytes, now: float) -> None:
         """Take in one line of the watch, read at `now`. Raises `BenchError` for one that tells of a fault."""
@@ -85,6 +99,7 @@ class PodWatch:
         if event.type == "ERROR":
             raise BenchError(f"the watch of pods failed: {line[:300].decode()}")
         pod = event.object
+        self.version = pod.metadata.resource_version
         if event.type == "DELETED" or not pod.metadata.owner_references:
             return
         job = pod.metadata.owner_references[0].name
@@ -109,6 +124,4 @@ async def watching(cluster: Cluster, namespace: str) -> AsyncIterator[PodWatch]:
         yield watch
     finally:
         task.cancel()
-        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
-        if isinstance(outcome, Exception):
-            raise outcome
+        await asyncio.gather(task, return_exceptions=True)

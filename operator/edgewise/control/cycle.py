@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -25,6 +26,9 @@ MOST_WRITES: Final = 256
 
 MOST_BESIDE: Final = 32
 """How many of them may tell of something while others start or end pods."""
+
+BEATS_SECONDS: Final = 1.0
+"""How long beats are gathered: a pass looks at every job, and a large fleet reports many times a second."""
 
 IDLE_SECONDS: Final = 30.0
 """A plan is made at least this often, so that nothing depends on a single event."""
@@ -54,13 +58,11 @@ class Cycle:
         """Plan and apply, without end."""
         delay = 0.0
         while True:
-            try:
-                async with asyncio.timeout(delay):
-                    await self.world.touched.wait()
-            except TimeoutError:
-                pass
-            await asyncio.sleep(DEBOUNCE_SECONDS)
+            await self._wait(delay)
+            if time.monotonic() - self.passed_at < DEBOUNCE_SECONDS:  # a single event after a pause need not wait
+                await asyncio.sleep(DEBOUNCE_SECONDS)
             self.world.touched.clear()
+            self.world.stirred = False
             try:
                 delay = await self.once()
             except Exception:  # the loop's edge: one bad object must not stop all the others for good
@@ -68,6 +70,17 @@ class Cycle:
                 logger.exception("a planning pass failed; the next one starts in %s s", RETRY_SECONDS)
                 delay = RETRY_SECONDS
             self.passed_at = time.monotonic()
+
+    async def _wait(self, delay: float) -> None:
+        """Wait for a touch, `delay` seconds at most; beats alone start a pass at most every `BEATS_SECONDS`."""
+        until = time.monotonic() + delay
+        while not self.world.touched.is_set():
+            rest = until - time.monotonic()
+            if rest <= 0 or (self.world.stirred and time.monotonic() - self.passed_at >= BEATS_SECONDS):
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(rest, BEATS_SECONDS)):
+                    await self.world.touched.wait()
 
     def _tell(self, losses: MassLoss | None) -> None:
         """Show that evictions are paused, and log when that changes."""

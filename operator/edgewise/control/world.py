@@ -114,6 +114,8 @@ class World:
     beats: BeatTable = field(default_factory=BeatTable)
     leases: LeaseTable = field(default_factory=LeaseTable)
     touched: asyncio.Event = field(default_factory=asyncio.Event)
+    stirred: bool = False
+    """whether devices have reported: worth a look, but not at once"""
     jobs: Cache[Key, JobView] = field(default_factory=Cache)
     apps: Cache[Key, AppView] = field(default_factory=Cache)
     edge_nodes: Cache[str, NodeView] = field(default_factory=Cache)
@@ -240,7 +242,7 @@ class World:
     def heard(self, beat: wire.Beat) -> datetime:
         """A device has reported. Returns when, on the operator's clock."""
         received_at = self.beats.take(beat)
-        self.touched.set()
+        self.stirred = True
         return received_at
 
     def offered(self, manifest: wire.Manifest) -> None:
