@@ -29,6 +29,10 @@ bench: up ## Edgewise against plain Kubernetes, side by side; BENCH="--quick" or
 soak: venv ## Look for faults in the decisions by 3,000 random scripts for the simulator (SCRIPTS=…).
 	EDGEWISE_SOAK=$(or $(SCRIPTS),3000) $(BIN)/pytest tests/domain/test_simulator.py
 
+.PHONY: faults
+faults: programs ## The fault tests alone, with a soak of ten minutes; EDGEWISE_SOAK_SEED chooses its faults.
+	EDGEWISE_SOAK_SECONDS=600 $(BIN)/pytest --timeout 1200 tests/control/crash tests/fleet/test_faults_*.py
+
 .PHONY: up
 up: venv ## Start the fleet, build and load the images, install Edgewise by Helm.
 	$(FLEET) up

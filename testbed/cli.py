@@ -64,10 +64,20 @@ def status(as_json: bool) -> None:
 @click.option("--quota", default="100%", show_default=True, help="CPU bound in percent of one core.")
 @click.option("--memory", default="2Gi", show_default=True)
 @click.option("--disk", default="8Gi", show_default=True, help="Another size takes longer: it starts empty.")
-def add(name: str, quota: str, memory: str, disk: str) -> None:
+@click.option("--lease-seconds", type=int, help="Life of its kubelet's Lease (the hub's).")
+@click.option("--status-seconds", type=int, help="How often its kubelet updates its Node (the hub's).")
+def add(name: str, quota: str, memory: str, disk: str, lease_seconds: int | None, status_seconds: int | None) -> None:
     """Add an edge device."""
-    percent, memory_bytes, disk_bytes = parse_percent(quota), parse_bytes(memory), parse_bytes(disk)
-    say(Fleet().add(name, quota_percent=percent, memory_bytes=memory_bytes, disk_bytes=disk_bytes))
+    say(
+        Fleet().add(
+            name,
+            quota_percent=parse_percent(quota),
+            memory_bytes=parse_bytes(memory),
+            disk_bytes=parse_bytes(disk),
+            lease_seconds=lease_seconds,
+            status_seconds=status_seconds,
+        )
+    )
 
 
 @fleet.command()
@@ -118,6 +128,34 @@ def hang(device: str) -> None:
 def unhang(device: str) -> None:
     """Let a device that hangs go on."""
     say(Fleet().resume(device))
+
+
+@fleet.command()
+@click.argument("component")
+def stall(component: str) -> None:
+    """Stop a component of the control plane where it is: stall etcd."""
+    say(Fleet().stall(component))
+
+
+@fleet.command()
+@click.argument("component")
+def unstall(component: str) -> None:
+    """Let a component that stalls go on."""
+    say(Fleet().unstall(component))
+
+
+@fleet.command()
+@click.argument("component")
+def kill(component: str) -> None:
+    """End a component of the control plane, or a pod's containers: kill etcd, kill NAMESPACE/POD."""
+    namespace, slash, pod = component.partition("/")
+    say(Fleet().kill_pod(namespace, pod) if slash else Fleet().kill(component))
+
+
+@fleet.command()
+def start() -> None:
+    """Start what of the control plane does not run."""
+    say(Fleet().start())
 
 
 @fleet.command(context_settings={"ignore_unknown_options": True})

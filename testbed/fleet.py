@@ -4,18 +4,20 @@ A verb that finds things as they should be changes nothing and says so.
 """
 
 import re
+import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from testbed import binaries, cgroups, hostroot, lifecycle, ownership, paths
+from testbed import binaries, cgroups, containers, hostroot, lifecycle, ownership, paths, processes
 from testbed import status as device_status
 from testbed.commands import run
-from testbed.controlplane import ClientLimits, require_running
+from testbed.controlplane import COMPONENTS, ClientLimits, require_running
 from testbed.device import Device
 from testbed.errors import FleetError
 from testbed.settings import DISK_BYTES, GIB, DeviceSettings, FleetSettings
 from testbed.status import DeviceStatus
+from testbed.waiting import wait_until
 
 READY_SECONDS = 90
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -73,9 +75,19 @@ class Fleet:
         return ownership.owner() == paths.CHECKOUT and any(device.on for device in self.devices().values())
 
     def add(
-        self, name: str, *, quota_percent: float = 100, memory_bytes: int = 2 * GIB, disk_bytes: int = DISK_BYTES
+        self,
+        name: str,
+        *,
+        quota_percent: float = 100,
+        memory_bytes: int = 2 * GIB,
+        disk_bytes: int = DISK_BYTES,
+        lease_seconds: int | None = None,
+        status_seconds: int | None = None,
     ) -> str:
-        """Adds an edge device and waits until it is Ready with all images."""
+        """Adds an edge device and waits until it is Ready with all images.
+
+        Its kubelet's times are those of the hub's unless they are given.
+        """
         if not _NAME.fullmatch(name):
             raise FleetError(f"{name!r} is no device name: lower-case letters, digits and hyphens, at most 40")
         with ownership.exclusive():
@@ -89,8 +101,8 @@ class Fleet:
                     quota_percent=quota_percent,
                     memory_bytes=memory_bytes,
                     disk_bytes=disk_bytes,
-                    lease_seconds=hub.lease_seconds,
-                    status_seconds=hub.status_seconds,
+                    lease_seconds=lease_seconds or hub.lease_seconds,
+                    status_seconds=status_seconds or hub.status_seconds,
                 )
                 settings.with_device(device).save(paths.SETTINGS)
             added = self.device(name)
@@ -142,6 +154,62 @@ class Fleet:
             self._lifecycle.plane().restart_controllers(limits)
             pace = f"{limits.qps} requests a second" if limits else "their own limits"
             return f"controller manager and scheduler start anew with {pace}"
+
+    # The control plane's faults
+
+    def stall(self, component: str) -> str:
+        """Stops etcd, the API server, the controller manager or the scheduler where it is."""
+        with ownership.exclusive():
+            process = self._component(component)
+            if process.stalled:
+                return f"{component} stalls already"
+            process.send(signal.SIGSTOP)
+            wait_until(lambda: process.stalled, f"{component} stalls", seconds=10)
+            return f"{component} stalls"
+
+    def unstall(self, component: str) -> str:
+        """Lets a component that stalls go on."""
+        with ownership.exclusive():
+            process = self._component(component)
+            if not process.stalled:
+                return f"{component} does not stall"
+            process.send(signal.SIGCONT)
+            wait_until(lambda: not process.stalled, f"{component} goes on", seconds=10)
+            return f"{component} goes on"
+
+    def kill(self, component: str) -> str:
+        """Ends a component of the control plane at once."""
+        with ownership.exclusive():
+            if component not in COMPONENTS:
+                raise FleetError(f"no component {component}: there are {', '.join(COMPONENTS)}")
+            process = processes.find(component)
+            if process is None or not process.alive:
+                return f"{component} does not run"
+            process.end(1, signal.SIGKILL)
+            return f"{component} is killed"
+
+    def start(self) -> str:
+        """Starts what of the control plane does not run, and waits until the API server is ready."""
+        with ownership.exclusive():
+            self._settings()
+            if all(processes.running(component) for component in COMPONENTS):
+                return "the control plane runs already"
+            self._lifecycle.plane().start()
+            return "the control plane runs"
+
+    def kill_pod(self, namespace: str, name: str) -> str:
+        """Kills every process of a pod's containers, as for lack of memory; its kubelet may start them again."""
+        uid = self.kubectl("get", "pod", name, "--namespace", namespace, "--output=jsonpath={.metadata.uid}")
+        killed = [process for process in containers.processes_of(uid) if processes.kill(process)]
+        return f"{len(killed)} processes of pod {name} are killed"
+
+    def _component(self, name: str) -> processes.Process:
+        if name not in COMPONENTS:
+            raise FleetError(f"no component {name}: there are {', '.join(COMPONENTS)}")
+        process = processes.find(name)
+        if process is None or not process.alive:
+            raise FleetError(f"{name} does not run: `fleet start` starts it")
+        return process
 
     # A device's switches
 

@@ -39,6 +39,24 @@ class Process:
         """Whether this very process still runs (a zombie does not)."""
         return _running_since(self.pid) == self.start_ticks
 
+    @property
+    def stalled(self) -> bool:
+        """Whether it is stopped where it is."""
+        state = _state(self.pid)
+        return self.alive and state is not None and state in "Tt"
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal, if this very process still runs."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self.alive:
+                _signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
     def end(self, seconds: float, first: signal.Signals = signal.SIGTERM) -> None:
         """Sends `first`, and SIGKILL when it still runs after `seconds`; forgets the record.
 
@@ -116,6 +134,15 @@ def running(name: str) -> bool:
     return process is not None and process.alive
 
 
+def kill(pid: int) -> bool:
+    """Kills a process that is not on record; False when it has ended already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def recorded() -> list[Process]:
     """All processes on record, running or not."""
     names = sorted(entry.name for entry in paths.PROCESSES.glob("*") if entry.suffix != ".new")
@@ -137,12 +164,24 @@ def start_ticks(stat_line: str) -> int:
 
 
 def _running_since(pid: int) -> int | None:
+    line = _stat(pid)
+    return None if line is None or _state_in(line) in "ZX" else start_ticks(line)
+
+
+def _state(pid: int) -> str | None:
+    line = _stat(pid)
+    return None if line is None else _state_in(line)
+
+
+def _state_in(stat_line: str) -> str:
+    return stat_line.rpartition(")")[2].split()[0]
+
+
+def _stat(pid: int) -> str | None:
     try:
-        line = Path(f"/proc/{pid}/stat").read_text()
+        return Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    state = line.rpartition(")")[2].split()[0]
-    return None if state in "ZX" else start_ticks(line)
 
 
 def _signal(descriptor: int, number: signal.Signals) -> None:

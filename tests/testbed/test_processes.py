@@ -53,6 +53,28 @@ def test_end_kills_what_ignores_the_first_signal(records: Path) -> None:
     assert not process.alive
 
 
+def test_a_stalled_process_is_alive_and_goes_on(records: Path) -> None:
+    process = started("sleeper", "sleep", "60", log=records / "log")
+
+    process.send(signal.SIGSTOP)
+    wait_until(lambda: process.stalled, "it stalls", seconds=5)
+    assert process.alive
+    process.send(signal.SIGCONT)
+
+    wait_until(lambda: not process.stalled, "it goes on", seconds=5)
+    assert process.alive
+
+
+def test_a_stalled_process_can_be_ended(records: Path) -> None:
+    process = started("sleeper", "sleep", "60", log=records / "log")
+    process.send(signal.SIGSTOP)
+
+    process.end(0.2)
+
+    assert not process.alive
+    process.send(signal.SIGCONT)  # to nobody
+
+
 def test_another_process_with_a_recorded_id_is_left_alone(records: Path) -> None:
     process = started("sleeper", "sleep", "60", log=records / "log")
     stranger = processes.Process("old", process.pid, process.start_ticks - 1)

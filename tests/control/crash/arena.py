@@ -35,6 +35,8 @@ class Arena:
     devices: Devices
     starts: list[Operator] = field(default_factory=list)
     containers: dict[str, Container] = field(default_factory=dict)
+    players: list["asyncio.Task[None]"] = field(default_factory=list)
+    """what plays devices and observer, until the arena ends"""
 
     @asynccontextmanager
     async def operator(self, pod: str, treatment: Treatment) -> AsyncIterator[Container]:
@@ -71,12 +73,18 @@ class Arena:
 
     def check(self) -> None:
         """What must hold at every moment has held."""
+        for player in self.players:
+            assert not player.done(), player.exception()
         assert not self.observer.broken, self.observer.broken
         assert not self.devices.overlaps, self.devices.overlaps
 
     def _tell(self) -> None:
         """Print what a failed test wants to know."""
         print(f"pods that live: {self.observer.living()}")
+        for player in self.players:
+            if player.done():
+                print(repr(player.exception()))
+                player.print_stack()
         for name, job in self.observer.jobs.items():
             print(f"{name}: {self.observer.phase(name)} {self.observer.outcomes(name)} {job['status'].get('node')}")
         for log in sorted(self.folder.glob("*.log")):
@@ -102,13 +110,13 @@ async def arena(client: KubeClient, namespace: str, folder: Path) -> AsyncIterat
         played = Devices(client, namespace, door, observer, tokens, devices)
         place = Arena(client, namespace, folder, observer, played, containers=containers)
         pods, jobs = observer.reflectors(client, namespace)
-        tasks = [asyncio.create_task(part) for part in (pods.run(), jobs.run(), played.run())]
+        place.players += [asyncio.create_task(part) for part in (pods.run(), jobs.run(), played.run())]
         try:
             yield place
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for player in place.players:
+                player.cancel()
+            await asyncio.gather(*place.players, return_exceptions=True)
             await door.close()
     finally:
         await _clear(client, namespace, list(devices))

@@ -130,6 +130,11 @@ class Devices:
                 group.create_task(self._report(device))
             group.create_task(self._collect())
 
+    @property
+    def settled(self) -> bool:
+        """Whether the gateway waits for no verdict."""
+        return not self._manifests
+
     # --- agents
 
     async def _report(self, device: Device) -> None:

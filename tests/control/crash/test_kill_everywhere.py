@@ -44,7 +44,7 @@ class Killer(Treatment):
         write = name_of(question)
         if (BEFORE, write) not in self.suffered:
             self._kill(operator, BEFORE, write)
-            self._owing = self._owing or question.decides
+            self._owing = self._owing or (question.decides and not _needs_patience(question))
             raise Dropped
         if (AFTER, write) not in self.suffered:
             self.suffered.add((AFTER, write))
@@ -58,6 +58,11 @@ class Killer(Treatment):
         self.suffered.add((moment, write))
         self._killed = operator
         operator.send(signal.SIGKILL)
+
+
+def _needs_patience(question: Question) -> bool:
+    """Whether it gives a device up: a new leader has to miss that device for as long again."""
+    return b'"Lost"' in question.body
 
 
 def name_of(question: Question) -> str:
@@ -80,14 +85,13 @@ def name_of(question: Question) -> str:
 async def test_killed_before_and_after_every_write(arena: Arena, figures: Figures) -> None:
     """Jobs that succeed, fail once, bring results, are deleted as they run, and lose their device to get it back."""
     killer, observer, devices = Killer(lambda: arena.starts[-1]), arena.observer, arena.devices.devices
-    quick = ("once", "again", "results")
+    quick = ("again", "results")
     async with arena.operator("operator-1", killer):
-        await arena.start("moved", "files", 40)
+        await arena.start("moved", "files", 45)
         await until(lambda: observer.phase("moved") == "Running", "the job that will be moved runs", LONG)
         lost = devices[observer.jobs["moved"]["status"]["node"]]
         lost.connected = False
         await arena.start("doomed", "plain", 600)
-        await arena.start("once", "plain", 0.5)
         await arena.start("again", "plain", 0.3, 3)
         await arena.start("results", "files", 0.5)
         await until(lambda: observer.phase("doomed") == "Running", "the job that will be deleted runs", LONG)
@@ -96,16 +100,15 @@ async def test_killed_before_and_after_every_write(arena: Arena, figures: Figure
         lost.connected = True
         ends = (*quick, "moved")
         await until(lambda: {observer.phase(name) for name in ends} == {"Succeeded"}, "all jobs succeed", LONG)
-        await until(lambda: not observer.living(), "no pod is left running", 20)
+        await until(lambda: arena.devices.settled and not observer.living(), "nothing is left running", LONG)
         await arena.start("told", "plain", 0.1)
         await until(lambda: observer.phase("told") == "Succeeded", "work goes on", LONG)
     arena.check()
     assert {name: observer.outcomes(name) for name in quick} == {
-        "once": ["Succeeded"],
         "again": ["Failed", "Succeeded"],
         "results": ["Succeeded"],
     }
-    assert sorted(observer.outcomes("moved")) == ["Succeeded", "Superseded"]
+    assert observer.outcomes("moved").count("Succeeded") == 1, "whichever attempt it was"
     published = [uid for uid, verdict in arena.devices.verdicts.items() if verdict is Verdict.PUBLISHED]
     assert sorted(published) == sorted(observer.results(name) for name in ("moved", "results"))
     assert {moment for moment, _ in killer.suffered} == {BEFORE, AFTER}

@@ -191,9 +191,8 @@ async def test_a_minute_of_faults(arena: Arena, figures: Figures) -> None:
         ended_at = time.monotonic()
 
         def all_home() -> bool:
-            return (
-                all(arena.observer.phase(name) == "Succeeded" for name in work.started) and not arena.observer.living()
-            )
+            succeeded = all(arena.observer.phase(name) == "Succeeded" for name in work.started)
+            return succeeded and arena.devices.settled and not arena.observer.living()
 
         await until(all_home, "every job has succeeded", LEFT_OVER_SECONDS)
         took = time.monotonic() - ended_at
