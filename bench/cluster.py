@@ -75,18 +75,22 @@ class Cluster:
 
         Raises `BenchError` when some are left after three minutes.
         """
+        for path in collections:
+            await self.discard(path, selector)
+        for path in collections:
+            empty = partial(self._is_empty, path, selector)
+            await until(empty, f"{path} is empty", seconds=CLEAR_SECONDS)
+
+    async def discard(self, collection: str, selector: str = "") -> None:
+        """Delete all objects of a collection that are there now, or those that `selector` picks."""
         options = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
             "gracePeriodSeconds": 0,
             "propagationPolicy": "Background",
         }
-        for path in collections:
-            picked = {"labelSelector": selector}
-            await self.client.ask("DELETE", path, options, query=picked, limit=timedelta(seconds=CLEAR_SECONDS))
-        for path in collections:
-            empty = partial(self._is_empty, path, selector)
-            await until(empty, f"{path} is empty", seconds=CLEAR_SECONDS)
+        picked, patience = {"labelSelector": selector}, timedelta(seconds=CLEAR_SECONDS)
+        await self.client.ask("DELETE", collection, options, query=picked, limit=patience)
 
     async def _is_empty(self, path: str, selector: str) -> bool:
         return not (await self.get(path, limit="1", labelSelector=selector))["items"]
