@@ -12,6 +12,7 @@ from edgewise.domain.attempts import BAD_ENDS, UNDER_WAY, Finding, classify
 from edgewise.domain.conditions import shortened
 from edgewise.domain.draft import Draft
 from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, out_of_service, silence
+from edgewise.domain.massloss import waited_for_until
 from edgewise.domain.views import NodeView, PodView
 
 RECHECK: Final = timedelta(seconds=10)
@@ -177,7 +178,7 @@ def _device_lost(draft: Draft, name: str) -> Finding | None:
     if patience is None:
         return None
     if node is None:
-        return Finding(Outcome.LOST, "NodeLost", f"{name} is no device of the fleet any more")
+        return _gone_device(draft, name, timedelta(seconds=patience))
     if not is_dead(draft, name):
         return None
     silent = silence(node)
@@ -186,7 +187,21 @@ def _device_lost(draft: Draft, name: str) -> Finding | None:
         return None
     if draft.mass_loss is not None:
         return None
+    if (until := waited_for_until(node, draft.installation.beat_interval, draft.now)) is not None:
+        draft.wake(until)
+        return None
     return Finding(Outcome.LOST, "NodeLost", f"{name} has been silent for over {patience} s")
+
+
+def _gone_device(draft: Draft, name: str, patience: timedelta) -> Finding | None:
+    """The loss of a device without EdgeNode: not while it reports all the same, nor before it could have reported."""
+    led_for = max((node.leading_for for node in draft.nodes.values()), default=patience)
+    if name in draft.newcomers:
+        return None
+    if led_for < patience:
+        draft.wake_in(patience - led_for)
+        return None
+    return Finding(Outcome.LOST, "NodeLost", f"{name} is no device of the fleet any more")
 
 
 def is_dead(draft: Draft, name: str) -> bool:
