@@ -104,6 +104,7 @@ SECOND = replace(pod(attempt=2), node="edge-2")
         device(beat=None, leading_for=seconds(25), kube=kube(ready=None)),
         device(kube=kube(ready=None)),
         device(kube=kube(ready_since=NOW - seconds(14))),
+        device(beat=replace(beat(), reporting_since=NOW - seconds(14))),  # away for less than Kubernetes notices
         device(kube=None, beat=None),
     ],
 )

@@ -19,7 +19,7 @@ RECHECK: Final = timedelta(seconds=10)
 """How soon to look again at a pod that is late, where no event would tell."""
 
 SETTLED: Final = timedelta(seconds=15)
-"""How long a device must have been ready again before its kubelet's word on a lost pod counts."""
+"""How long a device must have been ready, and have reported, again before its kubelet's word on a lost pod counts."""
 
 OUTPUTS_GRACE: Final = timedelta(seconds=60)
 """How long after its end an attempt's results may be in nobody's report."""
@@ -105,9 +105,11 @@ def _is_back(draft: Draft, node: NodeView) -> bool:
     """Whether agent and kubelet both report again, the kubelet for long enough to have told of its pods."""
     if out_of_service(node) or liveness(node, draft.installation.beat_interval) is not Liveness.FRESH:
         return False
-    if node.kube is None or node.kube.ready is not True:
+    if node.kube is None or node.kube.ready is not True or node.beat is None:
         return False
-    settled_at = (node.kube.ready_since or draft.now) + SETTLED
+    ready_since = node.kube.ready_since or draft.now
+    # Kubernetes takes 40 s and more to see that a device is away: after a shorter outage only the beats tell of it.
+    settled_at = max(ready_since, node.beat.reporting_since or ready_since) + SETTLED
     if draft.now < settled_at:
         draft.wake(settled_at)
         return False
