@@ -36,7 +36,7 @@ class Arena:
     starts: list[Operator] = field(default_factory=list)
     containers: dict[str, Container] = field(default_factory=dict)
     players: list["asyncio.Task[None]"] = field(default_factory=list)
-    """what plays devices and observer, until the arena ends"""
+    """what plays devices, observer and containers: none may end by itself"""
 
     @asynccontextmanager
     async def operator(self, pod: str, treatment: Treatment) -> AsyncIterator[Container]:
@@ -44,13 +44,15 @@ class Arena:
         label = f"{TAINT}={self.namespace}"
         container = Container(Identity(self.namespace, pod, label, self.folder), treatment, self.starts.append)
         self.containers[pod] = container
-        running = asyncio.create_task(container.run())
+        running = asyncio.create_task(container.run(), name=f"container of {pod}")
+        self.players.append(running)
         try:
             yield container
         except BaseException:
             self._tell()
             raise
         finally:
+            self.players.remove(running)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             del self.containers[pod]
@@ -83,10 +85,12 @@ class Arena:
         print(f"pods that live: {self.observer.living()}")
         for player in self.players:
             if player.done():
-                print(repr(player.exception()))
-                player.print_stack()
+                print(f"{player.get_name()} has ended: {player.exception()!r}")
+        for pod, container in self.containers.items():
+            print(f"{pod}: {container.state}, exit codes so far {container.codes}")
         for name, job in self.observer.jobs.items():
-            print(f"{name}: {self.observer.phase(name)} {self.observer.outcomes(name)} {job['status'].get('node')}")
+            waits = job.get("status", {}).get("placement", {}).get("message", "")
+            print(f"{name}: {self.observer.phase(name)} {self.observer.outcomes(name)} {waits}")
         for log in sorted(self.folder.glob("*.log")):
             print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-TOLD_LINES:]))
 

@@ -20,6 +20,8 @@ BEAT_SECONDS: Final = 2.0
 RESYNC_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 3.0
 
+CLOSING_SECONDS: Final = 20.0
+
 LAUNCH: Final = "import sys, edgewise.control.main as m; print('loaded', flush=True); sys.stdin.readline(); m.main()"
 """The operator waits for a line when all of it is loaded: so the next one can load while this one works."""
 
@@ -75,7 +77,8 @@ class Operator:
         if self._process is None:
             return 0
         code = await self._process.wait()
-        await self._proxy.close()
+        async with asyncio.timeout(CLOSING_SECONDS):
+            await self._proxy.close()
         return code
 
     def send(self, number: signal.Signals) -> None:
@@ -124,6 +127,8 @@ class Container:
     on_start: Callable[[Operator], None]
     codes: list[int] = field(default_factory=list)
     current: Operator | None = None
+    state: str = "not started"
+    """what it is about, in words"""
     _next: "asyncio.Task[Operator] | None" = None
 
     async def run(self) -> None:
@@ -131,10 +136,12 @@ class Container:
         self._next = asyncio.create_task(self._launched())
         try:
             while True:
+                self.state = "loading"
                 self.current = await self._next
                 self._next = asyncio.create_task(self._launched())
                 self.on_start(self.current)
                 self.current.release()
+                self.state = "running"
                 self.codes.append(await self.current.ended())
         finally:
             await self._end()

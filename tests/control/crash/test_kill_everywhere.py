@@ -87,7 +87,7 @@ async def test_killed_before_and_after_every_write(arena: Arena, figures: Figure
     killer, observer, devices = Killer(lambda: arena.starts[-1]), arena.observer, arena.devices.devices
     quick = ("again", "results")
     async with arena.operator("operator-1", killer):
-        await arena.start("moved", "files", 45)
+        await arena.start("moved", "files", 20)
         await until(lambda: observer.phase("moved") == "Running", "the job that will be moved runs", LONG)
         lost = devices[observer.jobs["moved"]["status"]["node"]]
         lost.connected = False
