@@ -42,9 +42,9 @@ def main() -> None:
     try:
         require_running()
         uvloop.run(run(arguments.only or PARTS, scale, rounds))
-    except (BenchError, FleetError, Refused, Unreachable) as error:
+    except (BenchError, FleetError, Refused, Unreachable, KeyboardInterrupt) as error:
         _tell(rounds)
-        sys.exit(f"bench: {error}")
+        sys.exit(f"bench: {error or 'interrupted'}")
     report.save(rounds.figures(), scale)
     _tell(rounds)
     say(f"\n{report.LATEST.relative_to(report.LATEST.parent.parent)} has these figures; bench/README.md explains them.")
