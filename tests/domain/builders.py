@@ -185,7 +185,8 @@ def snapshot(
         manifests={one.pod_uid: one for one in manifests},
         refusals=refusals or {},
         newcomers={name: kube() for name in newcomers},
-        installation=installation or Installation(priority_class="edgewise-jobs", gateway_url="https://gateway"),
+        installation=installation
+        or Installation(default_policy="Score", priority_class="edgewise-jobs", gateway_url="https://gateway"),
     )
 
 

@@ -202,7 +202,7 @@ class Simulation:
             "disconnect": {"replaceAfterSeconds": pick((10, 10, 60, "Never"))},
             "activeDeadlineSeconds": pick((None, None, None, 120)),
             "queueDeadlineSeconds": pick((None, None, None, 60)),
-            "placement": {"evictWhenHot": pick((False, True)), "policy": pick(("", "ExpectedFinish"))},
+            "placement": {"evictWhenHot": pick((False, True)), "policy": pick(("", "Score"))},
             "retention": {"pods": pick(("30s", "1h", "Forever"))},
             "suspend": pick((False, False, False, True)),
             "priority": pick((-1, 0, 0, 1)),

@@ -37,7 +37,10 @@ def test_a_burst_spreads_by_score() -> None:
     """Stale figures say that all devices are idle; reservations alone keep the burst off one device."""
     nodes = (device("edge-1", beat=beat(events=12_000, free=0)), device("edge-2", beat=beat(events=6_000, free=0)))
     counts = Counter(
-        node for _, node in placed(nodes=nodes, jobs=many(30), installation=Installation(default_slots=100))
+        node
+        for _, node in placed(
+            nodes=nodes, jobs=many(30), installation=Installation(default_policy="Score", default_slots=100)
+        )
     )
     assert counts == {"edge-1": 20, "edge-2": 10}
 

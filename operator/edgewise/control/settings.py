@@ -43,7 +43,7 @@ class Settings(BaseModel):
     agent_service_account: str = "edgewise-agent"
     gateway_service_account: str = "edgewise-gateway"
     beat_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 10
-    default_policy: Annotated[str, AfterValidator(_registered)] = "Score"
+    default_policy: Annotated[str, AfterValidator(_registered)] = "ExpectedFinish"
     default_slots: Annotated[int, Field(ge=1, le=1000)] = 4
     priority_class: str = ""
     edge_label: str = "edgewise.dev/edge"

@@ -198,7 +198,7 @@ class Refusal:
 class Installation:
     """What the installation's settings say about decisions."""
 
-    default_policy: str = "Score"
+    default_policy: str = "ExpectedFinish"
     default_slots: int = 4
     beat_interval: timedelta = timedelta(seconds=10)
     priority_class: str = ""

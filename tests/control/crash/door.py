@@ -12,7 +12,7 @@ from edgewise.control.leadership import LEADER_LABEL
 from edgewise.kube.client import KubeClient, Refused, Unreachable
 from msgspec import json
 
-CALL_SECONDS: Final = 3.0
+CALL_SECONDS: Final = 10.0
 LOOK_EVERY_SECONDS: Final = 0.5
 
 

@@ -16,7 +16,7 @@ from msgspec import json
 
 from tests.control.crash.proxy import Proxy, Treatment
 
-BEAT_SECONDS: Final = 1.0
+BEAT_SECONDS: Final = 2.0
 RESYNC_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 3.0
 

@@ -18,7 +18,7 @@ from tests.figures import Figures
 BEFORE: Final = "before"
 AFTER: Final = "after"
 RESUMED_WITHIN_SECONDS: Final = 10.0
-LONG: Final = 150.0
+LONG: Final = 300.0
 
 
 @dataclass(slots=True)
