@@ -65,3 +65,23 @@ def test_a_restarted_agent_counts_anew() -> None:
     table.take(beat(9, cpu=20))
     table.take(beat(1, boot="second", cpu=90))
     assert free(table) == 90
+
+
+def test_a_run_of_beats_ends_with_a_gap_and_with_the_agents_process() -> None:
+    clock = Clock()
+    table = BeatTable(clock, clock.wall)
+
+    def since(sequence: int, boot: str = "first") -> float:
+        table.take(beat(sequence, boot))
+        view = table.view("edge-1")
+        assert view is not None
+        assert view.reporting_since is not None
+        return (view.reporting_since - START).total_seconds()
+
+    assert since(1) == 100
+    clock.seconds = 119
+    assert since(2) == 100, "one beat that is late"
+    clock.seconds = 139
+    assert since(3) == 139, "two that are missing"
+    clock.seconds = 140
+    assert since(1, "second") == 140, "another process: the device may have booted"

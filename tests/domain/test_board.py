@@ -41,6 +41,10 @@ def test_looking_again_at_what_was_taken_is_enough(
     for one in queue:
         anew = deepcopy(board)
         anew._standings.clear()
-        assert shown(board.standing(one)) == shown(anew.standing(one))
+        looked, fresh = board.standing(one), anew.standing(one)
+        if any(not candidate.busy for candidate in looked.candidates):
+            assert shown(looked) == shown(fresh)
+        else:
+            assert all(candidate.busy for candidate in fresh.candidates), "what can only wait goes on waiting"
         decision = place(one, board)
         assert (decision.node is None) == (not decision.candidates or decision.candidates[0].busy)

@@ -49,6 +49,16 @@ def test_a_dead_device_loses_its_job_after_the_jobs_own_patience() -> None:
     assert created(planned(jobs=(never,), pods=(RUNNING,), nodes=nodes)) == []
 
 
+def test_a_deleted_edge_node_of_a_device_that_reports_loses_no_job() -> None:
+    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=(device("edge-2"),), newcomers=("edge-1",))
+    assert status(plan).attempts[0].outcome is Outcome.RUNNING
+    fresh = device("edge-2", leading_for=seconds(5))
+    assert status(planned(jobs=(job(),), pods=(RUNNING,), nodes=(fresh,))).attempts[0].outcome is Outcome.RUNNING
+    assert (
+        status(planned(jobs=(job(),), pods=(RUNNING,), nodes=(device("edge-2"),))).attempts[0].outcome is Outcome.LOST
+    )
+
+
 def test_an_attempt_starts_only_when_the_end_of_the_last_one_is_written() -> None:
     """Else a lost write and a crash would forget the last one, and its number would be used twice."""
     nodes = (LOST_DEVICE, device("edge-2"))
@@ -94,6 +104,7 @@ SECOND = replace(pod(attempt=2), node="edge-2")
         device(beat=None, leading_for=seconds(25), kube=kube(ready=None)),
         device(kube=kube(ready=None)),
         device(kube=kube(ready_since=NOW - seconds(14))),
+        device(beat=replace(beat(), reporting_since=NOW - seconds(14))),  # away for less than Kubernetes notices
         device(kube=None, beat=None),
     ],
 )

@@ -93,6 +93,16 @@ def test_a_device_that_is_lost_again_and_again_is_avoided_for_longer_and_longer(
     assert forgiven.losses == 1
 
 
+def test_a_reboot_is_a_loss_although_the_kubelet_is_back_before_the_agent() -> None:
+    node = dead(settled(device()), NOW)
+    half = written(planned(NOW + seconds(5), nodes=(replace(node, beat=beat(age=66, now=NOW + seconds(5))),)))
+    assert half is not None
+    assert next(one.reason for one in half.conditions if one.type == "Ready") == "Stale"
+    back = at(seconds(9), replace(node, status=half), beat(now=NOW + seconds(9)))
+    assert back is not None
+    assert (back.losses, back.avoided_until) == (1, NOW + seconds(39))
+
+
 def test_a_first_benchmark_is_news() -> None:
     node = settled(device(beat=beat(events=None)))
     told = at(seconds(3), node, beat(events=9000))

@@ -1,13 +1,13 @@
 """When a job would be done on a device: what is learned, what is guessed, and how work that is there counts."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
 import pytest
 from edgewise.api import EdgeJobStatus, Outcome
 from edgewise.domain.forecast import UNKNOWN_SECONDS, Outlook, Prospects, Service, Stay
-from edgewise.domain.views import JobView, Key, NodeView
+from edgewise.domain.views import JobView, Key, NodeView, PodPhase
 
 from tests.domain.builders import NOW, beat, device, job, pod, seconds, snapshot
 from tests.domain.reading import attempt
@@ -89,7 +89,9 @@ def test_work_that_is_there_delays_a_job() -> None:
     jobs = (done("a", "edge-1", 120, 100), job())
     free = expected(jobs=jobs)
     assert free.finish(FACES, "edge-1", busy=False) == 20
-    running = expected(jobs=jobs, pods=(pod(running_since=NOW - seconds(5)),))
+    running = expected(
+        jobs=jobs, pods=(pod(created_at=NOW - seconds(6), started_at=NOW - seconds(5), running_since=NOW - seconds(5)),)
+    )
     assert running.remaining["edge-1"] == [15]
     assert running.finish(FACES, "edge-1", busy=False) == 35
     running.take(FACES, "edge-1")
@@ -103,9 +105,31 @@ def test_a_short_job_does_not_wait_for_a_long_one_beside_it() -> None:
     assert one.finish(FACES, "edge-1", busy=True) == 1020
 
 
+def test_a_busy_device_is_free_when_the_first_of_its_jobs_is_done() -> None:
+    four = device("edge-1", beat=beat(cpus=4), spec={"slots": 2})
+    one = expected(nodes=(four,), jobs=(done("a", "edge-1", 120, 100),))
+    one.remaining["edge-1"] += [30, 50]
+    assert one.finish(FACES, "edge-1", busy=True) == 50
+    one.take(FACES, "edge-1")
+    assert one.finish(FACES, "edge-1", busy=True) == 70, "two slots, however many CPUs"
+
+
+def test_a_job_that_never_starts_is_not_waited_for_without_end() -> None:
+    jobs = (done("a", "edge-1", 120, 100), job())
+    stuck = pod(PodPhase.PENDING, created_at=NOW - timedelta(days=1))
+    assert expected(jobs=jobs, pods=(stuck,)).remaining["edge-1"] == [86_380]
+    ending = pod(created_at=NOW - seconds(600), deleting=True)
+    assert expected(jobs=jobs[:1], pods=(ending,)).remaining["edge-1"] == [540], "its job is deleted, it holds a slot"
+
+
+def test_an_odd_benchmark_is_no_reason_to_stop() -> None:
+    odd = expected(nodes=(device("edge-1", beat=beat(events=1e-300)), NODES[1]))
+    assert odd.alone(FACES, "edge-1") == pytest.approx(UNKNOWN_SECONDS * 1000, rel=0.1)
+
+
 def test_a_job_that_is_late_is_expected_to_be_late_for_as_long_again() -> None:
     jobs = (done("a", "edge-1", 4020, 4000), job())
-    late = expected(jobs=jobs, pods=(pod(running_since=NOW - seconds(120)),))
+    late = expected(jobs=jobs, pods=(pod(created_at=NOW - seconds(200), started_at=NOW - seconds(120)),))
     assert late.remaining["edge-1"] == [100]
 
 

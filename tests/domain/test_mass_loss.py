@@ -130,6 +130,25 @@ def test_jobs_move_again_when_enough_devices_are_back() -> None:
     assert plan.mass_loss is None
 
 
+def test_devices_that_are_still_silent_when_a_mass_loss_ends_are_waited_for() -> None:
+    """The first of many to report again ends the loss; the others' beats are about to come."""
+    nodes = fleet(6, 10)
+    plan = planned(jobs=(PATIENT,), pods=(RUNNING,), nodes=nodes)
+    view = after(plan, PATIENT)
+    known = [replace(node, status=shown(plan, node.name)) for node in nodes]
+    some = (*known[:4], *(replace(node, kube=kube(), beat=beat()) for node in known[4:6]), *known[6:])
+    ended = planned(NOW + seconds(10), jobs=(view,), pods=(RUNNING,), nodes=some)
+    assert ended.mass_loss is None
+    assert status(ended).attempts[0].outcome is Outcome.RUNNING
+    assert shown(ended, "edge-1").losses == 0
+    waited = tuple(replace(node, status=shown(ended, node.name)) for node in some[:6]) + some[6:]
+    view = after(ended, view)
+    early = planned(NOW + seconds(69), jobs=(view,), pods=(RUNNING,), nodes=waited)
+    assert not [one for one in early.actions if isinstance(one, PatchStatus) and one.plural == "edgejobs"]
+    late = planned(NOW + seconds(70), jobs=(view,), pods=(RUNNING,), nodes=waited)
+    assert status(late).attempts[0].outcome is Outcome.LOST
+
+
 def test_an_admin_can_declare_a_device_lost_at_any_time() -> None:
     """Kubernetes' own taint of a node that is out of service: no patience, and no brake."""
     first, *others = fleet(6, 10)

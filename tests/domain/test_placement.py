@@ -137,6 +137,14 @@ def test_a_job_waits_for_a_busy_device_that_would_still_be_done_first() -> None:
     assert plan.wake_at <= NOW + seconds(5), "the work there may take longer than expected"
 
 
+def test_an_avoided_device_is_taken_rather_than_waiting_for_longer() -> None:
+    hung = pod(node="edge-1", created_at=NOW - seconds(36_001), started_at=NOW - seconds(36_000), job_uid="other")
+    full, failed_before = device("edge-1", beat=FAST, spec={"slots": 1}), device("edge-2", beat=SLOW)
+    wants = job(spec={"placement": {"avoid": ["edge-2"]}})
+    queue = {"nodes": (full, failed_before), "jobs": (wants,), "pods": (hung,), "installation": FINISH}
+    assert placed(**queue) == [("run", "edge-2")]
+
+
 def test_nobody_waits_for_a_device_that_could_never_take_the_job() -> None:
     closed, slow = device("edge-1", beat=FAST, spec={"slots": 0}), device("edge-2", beat=beat(events=120))
     assert placed(nodes=(closed, slow), jobs=(job(),), installation=FINISH) == [("run", "edge-2")]

@@ -88,6 +88,7 @@ class Intake:
         """Take in a beat."""
         user = await self._user(request, self._agent, "beats")
         beat = _decoded(await request.read(), wire.Beat)
+        self._check_leads()
         if user.node != beat.node:
             detail = f"the token is bound to node {user.node or '(none)'}, the beat is for {beat.node}"
             raise Refusal(HTTPStatus.FORBIDDEN, "WrongNode", detail)
@@ -106,6 +107,7 @@ class Intake:
         """Take in the manifest of finished results, and say what becomes of them."""
         await self._user(request, self._gateway, "manifests")
         manifest = _decoded(await request.read(), wire.Manifest)
+        self._check_leads()  # the caches of a former leader may not know the job, and "gone" deletes its results
         if not self.ready or self._receiver.is_unreadable(manifest.job_uid):
             return _answer(wire.ManifestVerdict(verdict=wire.Verdict.PENDING))
         decided = verdict(manifest, self._receiver.job(Key(manifest.namespace, manifest.job)))
@@ -115,9 +117,12 @@ class Intake:
             self._receiver.settled(manifest)
         return _answer(wire.ManifestVerdict(verdict=decided))
 
-    async def _user(self, request: web.Request, username: str, what: str) -> User:
+    def _check_leads(self) -> None:
         if not self._leads():
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "NotLeading", "another operator leads by now: ask again")
+
+    async def _user(self, request: web.Request, username: str, what: str) -> User:
+        self._check_leads()
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Refusal(HTTPStatus.UNAUTHORIZED, "NoToken", "send the projected token: Authorization: Bearer TOKEN")

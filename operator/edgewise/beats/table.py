@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from edgewise_agent import wire
 
+from edgewise.domain.liveness import DEAD_INTERVALS
 from edgewise.domain.views import BeatView
 
 
@@ -17,6 +18,8 @@ class Heard:
     beat: wire.Beat
     received_at: datetime
     received_monotonic: float
+    reporting_since: datetime
+    """when the run of beats began that this one belongs to"""
 
 
 @dataclass(slots=True)
@@ -33,7 +36,9 @@ class BeatTable:
         before = self._heard.get(beat.node)
         late = before is not None and before.beat.boot == beat.boot and before.beat.sequence > beat.sequence
         if not late:
-            self._heard[beat.node] = Heard(beat, received_at, self.clock())
+            now = self.clock()
+            since = before.reporting_since if before is not None and _goes_on(before, beat, now) else received_at
+            self._heard[beat.node] = Heard(beat, received_at, now, since)
         return received_at
 
     def devices(self) -> Iterator[str]:
@@ -64,4 +69,11 @@ class BeatTable:
             spool=beat.spool,
             volumes={volume.pod_uid: volume for volume in beat.volumes},
             agent_version=beat.agent_version,
+            reporting_since=heard.reporting_since,
         )
+
+
+def _goes_on(before: Heard, beat: wire.Beat, now: float) -> bool:
+    """Whether a beat follows the one before it without a gap in which the device could have died."""
+    gap = timedelta(seconds=now - before.received_monotonic)
+    return before.beat.boot == beat.boot and gap < timedelta(seconds=before.beat.interval_seconds) * DEAD_INTERVALS

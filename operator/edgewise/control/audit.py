@@ -74,15 +74,17 @@ class Audit:
     async def once(self) -> None:
         """One comparison of all kinds."""
         behind: dict[str, str] = {}
+        anything_missed = False
         for kind in KINDS:
             late = await self._late(kind.plural)
             missed = [one for one in late if self._behind.get(one.uid) == one.resource_version]
+            anything_missed = anything_missed or bool(missed)
             self._judge(kind.plural, missed)
             if self.complete.is_set():
                 for one in missed:
                     await self._read(kind.plural, one)
             behind |= {one.uid: one.resource_version for one in late}
-        if not behind:
+        if not behind or (self._behind and not anything_missed):  # what is late now is new, and on its way
             self.complete.set()
         self._behind = behind
         self.looked_at = time.monotonic()

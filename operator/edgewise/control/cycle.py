@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -114,7 +115,8 @@ class Cycle:
 
 def most_urgent(actions: Sequence[Action]) -> list[Action]:
     """What one pass carries out: what starts or frees a device, and beside that only a few writes that tell of it."""
-    ordered = sorted(actions, key=_urgency)
+    shuffled = random.sample(actions, len(actions))  # so that writes that are refused each time hold up no others
+    ordered = sorted(shuffled, key=_urgency)
     urgent = sum(isinstance(action, CreatePod | DeletePod) for action in actions)
     return ordered[: min(MOST_WRITES, urgent + MOST_BESIDE) if urgent else MOST_WRITES]
 

@@ -46,6 +46,8 @@ class Seen:
     """when this renewal was first seen, on the monotonic clock"""
     read_at: datetime
     unchanged_for: timedelta
+    most: timedelta
+    """how old it can be by the device's own fault: an outage of the API server is not"""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,13 @@ class LeaseTable:
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     _seen: dict[str, Seen] = field(default_factory=dict)
+    _away: bool = False
+    _back_at: float | None = None
+    """when Leases could be read again after they could not, on the monotonic clock"""
+
+    def failed(self) -> None:
+        """A Lease could not be read, so nobody may have been able to renew one either."""
+        self._away = True
 
     def take(self, node: str, renewed_at: datetime, duration: timedelta) -> None:
         """Keep what was read."""
@@ -62,9 +71,11 @@ class LeaseTable:
         unchanged = before is not None and before.renewed_at == renewed_at
         now = self.clock()
         since = before.since if before is not None and unchanged else now
-        self._seen[node] = Seen(
-            renewed_at, duration / RENEWALS_A_LEASE, since, self.wall(), timedelta(seconds=now - since)
-        )
+        if self._away:
+            self._away, self._back_at = False, now
+        most = timedelta.max if self._back_at is None else timedelta(seconds=now - self._back_at)
+        unchanged_for = timedelta(seconds=now - since)
+        self._seen[node] = Seen(renewed_at, duration / RENEWALS_A_LEASE, since, self.wall(), unchanged_for, most)
 
     def forget_all_but(self, nodes: set[str]) -> None:
         """Drop what was read of devices that report again."""
@@ -76,7 +87,7 @@ class LeaseTable:
         if seen is None:
             return None
         by_clock = timedelta() if clock_offset is None else seen.read_at - (seen.renewed_at + clock_offset)
-        return LeaseView(max(seen.unchanged_for, by_clock), seen.renewal)
+        return LeaseView(min(seen.most, max(seen.unchanged_for, by_clock)), seen.renewal)
 
 
 @dataclass(slots=True)
@@ -105,9 +116,11 @@ class LeaseReader:
         try:
             spec = json.decode(await self.client.ask("GET", path, limit=CALL_LIMIT), type=_Lease).spec
         except Unreachable as error:
+            self.table.failed()
             logger.warning("%s", error)
         except Refused as error:
             if error.status != HTTPStatus.NOT_FOUND:
+                self.table.failed()
                 logger.warning("%s", error)
         else:
             if spec.renew_time is not None:

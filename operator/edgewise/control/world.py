@@ -230,7 +230,7 @@ class World:
         """The API server refuses a job's pod: it is offered again after a while, doubled each time."""
         times = self.refusals[job_uid].times + 1 if job_uid in self.refusals else 1
         delay = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2 ** min(times - 1, 10))
-        self.refusals[job_uid] = Refusal(message, datetime.now(UTC) + delay, times)
+        self.refusals[job_uid] = Refusal(message, (datetime.now(UTC) + delay).replace(microsecond=0), times)
         self.touched.set()
 
     def pod_taken(self, job_uid: str) -> None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from edgewise.domain.demand import Demand, Usage
-from edgewise.domain.eligibility import Candidacy, Rejection, is_busy, rejection, unready
+from edgewise.domain.eligibility import Candidacy, Rejection, is_busy, unfit, unready
 from edgewise.domain.forecast import Outlook
 from edgewise.domain.policies import POLICIES, Policy, Ranking
 from edgewise.domain.views import NodeView, Snapshot
 
-Order = tuple[bool, tuple[float, ...], bool, str]
+Order = tuple[bool, float, bool, tuple[float, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Candidate:
     @property
     def order(self) -> Order:
         """The lowest wins."""
-        return bool(self.avoided), self.ranking.order, self.busy, self.node
+        first, *others = self.ranking.order
+        return bool(self.avoided), first, self.busy, tuple(others), self.node
 
 
 @dataclass(slots=True)
@@ -80,6 +81,8 @@ class Board:
         if standing is None:
             standing = self._standings[demand.kind] = Standing(seen=len(self._taken))
             changed = set(self._nodes)
+        elif standing.candidates and all(one.busy for one in standing.candidates):
+            return standing  # no slot gets free within a pass, so the job can only wait; for which device is no matter
         else:
             changed = set(self._taken[standing.seen :])
             standing.seen = len(self._taken)
@@ -91,6 +94,19 @@ class Board:
     def policy(self, demand: Demand) -> str:
         """The name of the policy that the job, or the installation, asks for."""
         return demand.spec.placement.policy or self.installation.default_policy
+
+    def best(self, demand: Demand) -> Candidate | None:
+        """The candidate that the job is for, if there is any.
+
+        An avoided device comes last among those that can take the job now; waiting for another is no better than it
+        where the job would be done there later.
+        """
+        candidates = self.standing(demand).candidates
+        if not candidates or not candidates[0].busy:
+            return candidates[0] if candidates else None
+        free = next((one for one in candidates if not one.busy), None)
+        sooner = free is not None and bool(free.avoided) and free.ranking.order[0] <= candidates[0].ranking.order[0]
+        return free if sooner else candidates[0]
 
     def take(self, demand: Demand, candidate: Candidate) -> None:
         """Count the job against the device; against its slots too, unless it only waits for it."""
@@ -106,8 +122,8 @@ class Board:
             standing.put(node.name, None, Rejection(node.name, *unready_because))
             return
         one = Candidacy(node, demand, self._usage[node.name], self.installation)
-        why_not, candidate = rejection(one), None
-        busy = why_not is not None and policy.waits and is_busy(one)
+        why_not, candidate = unfit(one), None
+        busy = why_not is not None and policy.waits and is_busy(one, why_not)
         if why_not is None or busy:
             ranking = policy.rank(one, self._outlook, busy)
             if ranking.takes:

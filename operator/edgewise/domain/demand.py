@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from edgewise.api import EdgeAppSpec, EdgeJobSpec, parse_quantity
-from edgewise.domain.views import BeatView, Key, NodeView, PodPhase, PodView
+from edgewise.domain.views import BeatView, Installation, Key, NodeView, PodPhase, PodView
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ def requested(app: EdgeAppSpec) -> dict[str, float]:
     """What the scheduler will count for the app's pod: its requests, and its limits where no request is given."""
     quantities = {**app.resources.limits, **app.resources.requests}
     return {name: float(parse_quantity(quantity)) for name, quantity in quantities.items()}
+
+
+def slots_of(node: NodeView, installation: Installation) -> int:
+    """How many jobs may run on the device at once."""
+    return node.spec.slots if node.spec.slots is not None else installation.default_slots
 
 
 @dataclass(slots=True)

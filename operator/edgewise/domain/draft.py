@@ -3,7 +3,7 @@
 Owns the shape of EdgeJob.status and its conditions. It decides nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -43,6 +43,8 @@ class Draft:
     installation: Installation
     now: datetime
     mass_loss: MassLoss | None
+    newcomers: Collection[str]
+    """devices that report and have no EdgeNode, or none yet"""
 
     refusal: Refusal | None
     attempts: list[Attempt]

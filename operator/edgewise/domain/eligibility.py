@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from edgewise.api import NodeRequirement, Toleration
-from edgewise.domain.demand import Demand, Usage
+from edgewise.domain.demand import Demand, Usage, slots_of
 from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, out_of_service, silence
 from edgewise.domain.views import Installation, NodeView, Taint
 
@@ -110,7 +110,7 @@ def pressure(node: NodeView, installation: Installation) -> Why | None:
 
 def full(one: Candidacy) -> Why | None:
     """Every slot is taken."""
-    slots = one.node.spec.slots if one.node.spec.slots is not None else one.installation.default_slots
+    slots = slots_of(one.node, one.installation)
     return ("Full", f"{one.usage.jobs} of {slots} slots taken") if one.usage.jobs >= slots else None
 
 
@@ -189,15 +189,25 @@ def unready(node: NodeView, installation: Installation) -> Why | None:
     return next((why for rule in DEVICE_RULES if (why := rule(node, installation))), None)
 
 
-def rejection(one: Candidacy) -> Rejection | None:
-    """The first rule that speaks against the device, or None: it may take the job."""
-    why = unready(one.node, one.installation) or next((why for rule in JOB_RULES if (why := rule(one))), None)
+def unfit(one: Candidacy) -> Rejection | None:
+    """The first rule about the job that speaks against a ready device, or None: it may take the job."""
+    why = next((why for rule in JOB_RULES if (why := rule(one))), None)
     return Rejection(one.node.name, *why) if why else None
 
 
-def is_busy(one: Candidacy) -> bool:
-    """Whether the device could take the job if the jobs that are there were done."""
-    return rejection(one) is not None and rejection(replace(one, usage=Usage())) is None
+def rejection(one: Candidacy) -> Rejection | None:
+    """The first rule of all that speaks against the device, or None: it may take the job."""
+    why = unready(one.node, one.installation)
+    return Rejection(one.node.name, *why) if why else unfit(one)
+
+
+PASSING = ("Full", "DoesNotFit")
+"""The reasons that may end when jobs on the device do."""
+
+
+def is_busy(one: Candidacy, why_not: Rejection) -> bool:
+    """Whether a ready device that is rejected could take the job if the jobs that are there were done."""
+    return why_not.reason in PASSING and unfit(replace(one, usage=Usage())) is None
 
 
 def tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:

@@ -15,7 +15,7 @@ from edgewise.domain.conditions import Claim, holds, updated
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import unready
 from edgewise.domain.liveness import DEAD_INTERVALS, STALE_INTERVALS, Liveness, liveness, silence
-from edgewise.domain.massloss import MassLoss
+from edgewise.domain.massloss import RECOVERED, UNDECIDED_INTERVALS, MassLoss
 from edgewise.domain.policies import Ranking, device_score
 from edgewise.domain.views import AppView, Key, NodeView, Snapshot
 
@@ -24,6 +24,7 @@ A_MOMENT: Final = timedelta(seconds=1)
 
 FIRST_AVOIDED: Final = timedelta(seconds=30)
 LONGEST_AVOIDED: Final = timedelta(minutes=30)
+MOST_LOSSES: Final = 1000
 SHORTEST_MEMORY: Final = timedelta(minutes=10)
 MEMORY: Final = 2
 """A loss is forgotten when the device, no longer avoided, has kept up for so many times as long as it was avoided."""
@@ -52,7 +53,7 @@ def wake_ups(snapshot: Snapshot, now: datetime) -> Iterable[datetime]:
     moments = []
     for node in snapshot.nodes.values():
         expected, silent = node.beat.interval if node.beat else snapshot.installation.beat_interval, silence(node)
-        due = [expected * factor - silent for factor in (STALE_INTERVALS, DEAD_INTERVALS)]
+        due = [expected * factor - silent for factor in (STALE_INTERVALS, DEAD_INTERVALS, UNDECIDED_INTERVALS)]
         moments += [now + delay + A_MOMENT for delay in due if delay > timedelta()]
     return moments
 
@@ -83,14 +84,14 @@ def node_status(
         Claim("Ready", why is None, reason, message),
         Claim("Stalled", missing is not None, "NotSupported" if missing else "Fine", missing or ""),
         Claim("Reconciling", False, "Settled", ""),
-        Claim("EvictionsPaused", held is not None, "MassLoss" if held else "Fine", held.message if held else ""),
+        _pausing(node.status, held, alive),
     ]
     ranking = device_score(node, Usage())
     old = node.status
     same = (
         ready_reason(old) == reason
         and old.observed_generation == node.generation
-        and holds(old.conditions, "EvictionsPaused") == (held is not None)
+        and reason_of(old, "EvictionsPaused") == claims[-1].reason
     )
     if same and not _moved(node, ranking, usage, now):
         return old
@@ -100,8 +101,10 @@ def node_status(
         "conditions": updated(old.conditions, claims, node.generation, now),
         "running": usage.jobs,
     }
-    if ready_reason(old) == "Dead" and alive is Liveness.FRESH and not holds(old.conditions, "EvictionsPaused"):
-        values |= _back(old, now)
+    if alive is Liveness.DEAD and node.kube is not None and held is None and ready_reason(old) != "Dead":
+        values |= _lost(old, now)
+    if alive is Liveness.FRESH and old.losses and old.avoided_until is None:
+        values["avoided_until"] = now + _avoided_for(old.losses)
     if beat is not None:
         metrics = beat.metrics
         values |= {
@@ -131,12 +134,23 @@ def node_status(
     return old.model_copy(update=values)
 
 
-def _back(old: EdgeNodeStatus, now: datetime) -> dict[str, object]:
-    """One more loss that the device came back from: the more of late, the longer it is avoided."""
+def _pausing(old: EdgeNodeStatus, held: MassLoss | None, alive: Liveness) -> Claim:
+    """Whether jobs are held back on a dead device. When a mass loss ends, those still silent get a while to report."""
+    if held is not None:
+        return Claim("EvictionsPaused", True, "MassLoss", held.message)
+    was = holds(old.conditions, "EvictionsPaused") or reason_of(old, "EvictionsPaused") == RECOVERED
+    if was and alive is not Liveness.FRESH:
+        return Claim("EvictionsPaused", False, RECOVERED, "enough devices report again; this one is waited for a while")
+    return Claim("EvictionsPaused", False, "Fine", "")
+
+
+def _lost(old: EdgeNodeStatus, now: datetime) -> dict[str, object]:
+    """One more loss. When the device is back it is avoided, for longer the more losses there were of late."""
     memory = max(SHORTEST_MEMORY, MEMORY * _avoided_for(old.losses))
     forgotten = old.avoided_until is None or now >= old.avoided_until + memory
-    losses = 1 if forgotten else old.losses + 1
-    return {"losses": losses, "avoided_until": now + _avoided_for(losses)}
+    if old.losses and old.avoided_until is None:  # it died again before it was back for good
+        forgotten = False
+    return {"losses": 1 if forgotten else min(MOST_LOSSES, old.losses + 1), "avoided_until": None}
 
 
 def _avoided_for(losses: int) -> timedelta:
@@ -146,7 +160,12 @@ def _avoided_for(losses: int) -> timedelta:
 
 def ready_reason(status: EdgeNodeStatus) -> str:
     """The reason of the condition Ready; empty where there is none yet."""
-    return next((one.reason for one in status.conditions if one.type == "Ready"), "")
+    return reason_of(status, "Ready")
+
+
+def reason_of(status: EdgeNodeStatus, name: str) -> str:
+    """The reason of a condition; empty where there is none yet."""
+    return next((one.reason for one in status.conditions if one.type == name), "")
 
 
 def _moved(node: NodeView, ranking: Ranking, usage: Usage, now: datetime) -> bool:

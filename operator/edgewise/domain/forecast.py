@@ -7,16 +7,17 @@ Seconds are floats here, on the operator's clock.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import heapreplace
 from itertools import groupby
 from math import inf
 from statistics import median
 from typing import Final
 
 from edgewise.api import Outcome
-from edgewise.domain.demand import app_key
+from edgewise.domain.demand import app_key, slots_of
 from edgewise.domain.score import thermal_factor
 from edgewise.domain.views import JobView, Key, NodeView, PodView, Snapshot
 
@@ -28,6 +29,9 @@ LEARNED_FROM: Final = 20
 
 LEAST_SHARE: Final = 0.05
 """Even a device that others fill, or that is nearly too hot, gets on a little."""
+
+LEAST_SPEED: Final = 0.001
+"""What a benchmark is taken for at least: devices are not a thousand times slower than others, but say odd things."""
 
 LEAST_REMAINING: Final = 0.1
 """Of its usual time, what a job is thought to need still when that time is nearly over."""
@@ -54,6 +58,7 @@ class Prospects:
     heats: Mapping[str, float]
     """the score's thermal factors, 0 to 1: a hot device is slowed down"""
     cpus: Mapping[str, int]
+    slots: Mapping[str, int]
     learned: Mapping[Key, Mapping[str, float]]
     """seconds alone, by app and device"""
     remaining: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -78,8 +83,9 @@ class Prospects:
         With a free slot it starts at once and shares the CPUs with what is there; on a `busy` device it waits its turn.
         """
         own, others, cpus = self.alone(app, node), self.remaining[node], self.cpus[node]
-        shared = sum(others) if busy else sum(min(own, other) for other in others)
-        return max(own, (own + shared) / cpus)
+        if busy:
+            return _first_free(others, max(1, min(cpus, self.slots[node]))) + own
+        return max(own, (own + sum(min(own, other) for other in others)) / cpus)
 
     def take(self, app: Key, node: str) -> None:
         """Count one more job on the device, or waiting for it."""
@@ -119,9 +125,8 @@ def _prospects(snapshot: Snapshot, now: datetime) -> Prospects:
         stays[node].append(stay)
     running = [pod for pods in snapshot.pods.values() for pod in pods if not pod.ended and pod.node in snapshot.nodes]
     for pod in running:
-        if pod.job_uid in apps and pod.running_since is not None:
-            since = min(pod.running_since, now).timestamp()
-            stays[pod.node].append(Stay(apps[pod.job_uid], since, now.timestamp(), succeeded=False))
+        if pod.job_uid in apps and (since := _began(pod, now)) is not None:
+            stays[pod.node].append(Stay(apps[pod.job_uid], since.timestamp(), now.timestamp(), succeeded=False))
     cpus = {name: node.beat.metrics.cpus if node.beat else 1 for name, node in snapshot.nodes.items()}
     clocks = {name: Service(stays[name], cpus[name]) for name in snapshot.nodes}
     jobs = Counter(pod.node for pod in running)
@@ -130,12 +135,13 @@ def _prospects(snapshot: Snapshot, now: datetime) -> Prospects:
         shares={name: _share(node, jobs[name], cpus[name]) for name, node in snapshot.nodes.items()},
         heats={name: _heat(node) for name, node in snapshot.nodes.items()},
         cpus=cpus,
+        slots={name: slots_of(node, snapshot.installation) for name, node in snapshot.nodes.items()},
         learned=_learned(stays, clocks),
     )
     for pod in running:
-        if pod.job_uid in apps:
-            alone = expected.alone(apps[pod.job_uid], pod.node)
-            expected.remaining[pod.node].append(_remaining(alone, _had(pod, clocks[pod.node], now)))
+        # a deleted job's pod holds its slot until its kubelet has ended it
+        alone = expected.alone(apps[pod.job_uid], pod.node) if pod.job_uid in apps else UNKNOWN_SECONDS
+        expected.remaining[pod.node].append(_remaining(alone, _had(pod, clocks[pod.node], apps, now)))
     return expected
 
 
@@ -190,7 +196,8 @@ def _speeds(nodes: Iterable[NodeView]) -> dict[str, float]:
     benchmarks = {node.name: node.beat.benchmark if node.beat else None for node in nodes}
     known = [one.events_per_second for one in benchmarks.values() if one and one.events_per_second > 0]
     fastest, slowest = max(known, default=1.0), min(known, default=1.0)
-    return {name: ((one.events_per_second if one else 0) or slowest) / fastest for name, one in benchmarks.items()}
+    speeds = {name: (one.events_per_second if one else 0) or slowest for name, one in benchmarks.items()}
+    return {name: max(LEAST_SPEED, speed / fastest) for name, speed in speeds.items()}
 
 
 def _share(node: NodeView, jobs: int, cpus: int) -> float:
@@ -204,11 +211,28 @@ def _heat(node: NodeView) -> float:
     return thermal_factor(celsius, node.spec.thermal.throttle_celsius, node.spec.thermal.critical_celsius)
 
 
-def _had(pod: PodView, clock: Service, now: datetime) -> float:
-    """The service that a pod has had so far, in seconds."""
+def _first_free(others: Sequence[float], lanes: int) -> float:
+    """When the first of `lanes` is free, if the others take the lanes one after the other as each gets free."""
+    free_at = [0.0] * lanes
+    for other in others:
+        heapreplace(free_at, free_at[0] + other)
+    return free_at[0]
+
+
+def _began(pod: PodView, now: datetime) -> datetime | None:
+    """Since when a pod runs: kubelet's word where its clock can be right, which a restarted operator knows too."""
     if pod.running_since is None:
-        return 0.0
-    return clock.between(min(pod.running_since, now).timestamp(), now.timestamp())
+        return None
+    started = pod.started_at
+    return started if started is not None and pod.created_at <= started <= now else min(pod.running_since, now)
+
+
+def _had(pod: PodView, clock: Service, apps: Mapping[str, Key], now: datetime) -> float:
+    """The service that a pod has had so far, in seconds; its age where it should have begun or ended long ago."""
+    began = _began(pod, now)
+    if began is None or pod.job_uid not in apps:
+        return max(0.0, (now - pod.created_at).total_seconds())
+    return clock.between(began.timestamp(), now.timestamp())
 
 
 def _remaining(alone: float, had: float) -> float:

@@ -195,7 +195,7 @@ def collect(draft: Draft) -> bool:
 
 def _hold(draft: Draft, pod: PodView | None) -> None:
     """Don't write that results are on their way when they are about to be home, if the device's clock can be right."""
-    ended = pod.finished_at if pod else None
+    ended = pod.finished_at if pod and not pod.deleting else None
     if draft.results is None and ended is not None and ended <= draft.now < ended + COLLECTING_AT_ONCE:
         draft.held_until = ended + COLLECTING_AT_ONCE
         draft.wake(draft.held_until)

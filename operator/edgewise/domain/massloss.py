@@ -6,11 +6,13 @@ is so, from the snapshot alone; observation.py heeds it. An admin who knows bett
 own taint `node.kubernetes.io/out-of-service`.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from edgewise.api import ConditionStatus
 from edgewise.domain.liveness import Liveness, liveness, out_of_service, silence
 from edgewise.domain.views import NodeView
 
@@ -24,10 +26,16 @@ SUSPECT_INTERVALS: Final = 1.1
 UNDECIDED_INTERVALS: Final = 3.0
 """A device whose beat is late by up to this may be dying; the first death of many must not be acted upon before."""
 
+SHORTEST_DELAY: Final = timedelta(seconds=1)
+"""A pause of the operator's own, or of the network, must not make devices with quick beats look silent."""
+
 SHORTEST_WINDOW: Final = timedelta(seconds=60)
 
 REMEDY: Final = "kubectl taint node NAME node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 
+
+RECOVERED: Final = "Recovered"
+"""The reason of EvictionsPaused on a device that is still silent when a mass loss has just ended."""
 
 HELD_BACK: Final = "it is silent, and so are so many other devices at once that no job is moved"
 """What a job says. Without figures: they change with each device, and each change would be a write of every job."""
@@ -61,12 +69,22 @@ def mass_loss(nodes: Iterable[NodeView], interval: timedelta, now: datetime) -> 
         return None
     living = len(counted) - len(gone)
     window = max(SHORTEST_WINDOW, interval * UNDECIDED_INTERVALS)
-    losses = [
-        MassLoss(sum(first <= one <= first + window for one in gone[n:]), living + len(gone) - n)
-        for n, first in enumerate(gone)
-    ]
+    losses = [MassLoss(bisect_right(gone, first + window) - n, living + len(gone) - n) for n, first in enumerate(gone)]
     mass = [one for one in losses if one.lost >= FEWEST and one.lost > SHARE * one.of]
     return max(mass, key=lambda one: one.lost, default=None)
+
+
+def waited_for_until(node: NodeView, interval: timedelta, now: datetime) -> datetime | None:
+    """Until when a silent device is waited for after a mass loss, by its written status; None: it is not.
+
+    Beats come one interval apart, and a loss ends when enough devices are back: the others are about to be.
+    """
+    paused = next((one for one in node.status.conditions if one.type == "EvictionsPaused"), None)
+    if paused is None or (paused.status is not ConditionStatus.TRUE and paused.reason != RECOVERED):
+        return None
+    ended = now if paused.status is ConditionStatus.TRUE else paused.last_transition_time
+    until = ended + max(SHORTEST_WINDOW, interval * UNDECIDED_INTERVALS)
+    return until if now < until else None
 
 
 def _counts(node: NodeView) -> bool:
@@ -78,8 +96,9 @@ def _is_going(node: NodeView, interval: timedelta) -> bool:
     """Whether the device is dead, or so late that it may be about to die."""
     if liveness(node, interval) is Liveness.DEAD:
         return True
-    late = silence(node) / (node.beat.interval if node.beat else interval)
-    return SUSPECT_INTERVALS <= late < UNDECIDED_INTERVALS
+    expected, silent = node.beat.interval if node.beat else interval, silence(node)
+    overdue = max(expected * SUSPECT_INTERVALS, expected + SHORTEST_DELAY)
+    return overdue <= silent < max(expected * UNDECIDED_INTERVALS, overdue + expected)
 
 
 def _heard_last(node: NodeView, now: datetime) -> datetime:

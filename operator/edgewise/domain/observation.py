@@ -12,13 +12,14 @@ from edgewise.domain.attempts import BAD_ENDS, UNDER_WAY, Finding, classify
 from edgewise.domain.conditions import shortened
 from edgewise.domain.draft import Draft
 from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, out_of_service, silence
+from edgewise.domain.massloss import waited_for_until
 from edgewise.domain.views import NodeView, PodView
 
 RECHECK: Final = timedelta(seconds=10)
 """How soon to look again at a pod that is late, where no event would tell."""
 
 SETTLED: Final = timedelta(seconds=15)
-"""How long a device must have been ready again before its kubelet's word on a lost pod counts."""
+"""How long a device must have been ready, and have reported, again before its kubelet's word on a lost pod counts."""
 
 OUTPUTS_GRACE: Final = timedelta(seconds=60)
 """How long after its end an attempt's results may be in nobody's report."""
@@ -104,9 +105,11 @@ def _is_back(draft: Draft, node: NodeView) -> bool:
     """Whether agent and kubelet both report again, the kubelet for long enough to have told of its pods."""
     if out_of_service(node) or liveness(node, draft.installation.beat_interval) is not Liveness.FRESH:
         return False
-    if node.kube is None or node.kube.ready is not True:
+    if node.kube is None or node.kube.ready is not True or node.beat is None:
         return False
-    settled_at = (node.kube.ready_since or draft.now) + SETTLED
+    ready_since = node.kube.ready_since or draft.now
+    # Kubernetes takes 40 s and more to see that a device is away: after a shorter outage only the beats tell of it.
+    settled_at = max(ready_since, node.beat.reporting_since or ready_since) + SETTLED
     if draft.now < settled_at:
         draft.wake(settled_at)
         return False
@@ -177,7 +180,7 @@ def _device_lost(draft: Draft, name: str) -> Finding | None:
     if patience is None:
         return None
     if node is None:
-        return Finding(Outcome.LOST, "NodeLost", f"{name} is no device of the fleet any more")
+        return _gone_device(draft, name, timedelta(seconds=patience))
     if not is_dead(draft, name):
         return None
     silent = silence(node)
@@ -186,7 +189,21 @@ def _device_lost(draft: Draft, name: str) -> Finding | None:
         return None
     if draft.mass_loss is not None:
         return None
+    if (until := waited_for_until(node, draft.installation.beat_interval, draft.now)) is not None:
+        draft.wake(until)
+        return None
     return Finding(Outcome.LOST, "NodeLost", f"{name} has been silent for over {patience} s")
+
+
+def _gone_device(draft: Draft, name: str, patience: timedelta) -> Finding | None:
+    """The loss of a device without EdgeNode: not while it reports all the same, nor before it could have reported."""
+    led_for = max((node.leading_for for node in draft.nodes.values()), default=patience)
+    if name in draft.newcomers:
+        return None
+    if led_for < patience:
+        draft.wake_in(patience - led_for)
+        return None
+    return Finding(Outcome.LOST, "NodeLost", f"{name} is no device of the fleet any more")
 
 
 def is_dead(draft: Draft, name: str) -> bool:

@@ -6,6 +6,7 @@ Owns the order of the queue and the choice among eligible devices. It says why n
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
 
 from edgewise.domain.board import Board, Candidate
 from edgewise.domain.demand import Demand
@@ -65,12 +66,15 @@ def place(demand: Demand, board: Board, most: int = 20) -> Decision:
     registered.
     """
     standing = board.standing(demand)
-    candidates, rejected = tuple(standing.candidates[:most]), tuple(standing.rejected[:most])
-    best = candidates[0] if candidates else None
+    rejected, count = tuple(standing.rejected[:most]), len(standing.rejected)
+    best = board.best(demand)
+    candidates = (
+        tuple(islice(chain([best], (one for one in standing.candidates if one is not best)), most)) if best else ()
+    )
     if best is not None:
         board.take(demand, best)
     winner = best.node if best is not None and not best.busy else None
-    return Decision(board.policy(demand), winner, candidates, rejected, len(standing.rejected))
+    return Decision(board.policy(demand), winner, candidates, rejected, count)
 
 
 def _product(ranking: Ranking) -> str:

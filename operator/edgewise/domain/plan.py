@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from edgewise.api import Candidate, Factors, PlacementStatus, RejectedNode, status_body
+from edgewise.api import Candidate, EdgeAppSpec, Factors, PlacementStatus, RejectedNode, status_body
 from edgewise.api.job_status import CANDIDATES_KEPT, LONGEST_EXPECTED_SECONDS
 from edgewise.domain import fleet, score
 from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
 from edgewise.domain.board import Board
 from edgewise.domain.conditions import holds
-from edgewise.domain.demand import app_key, usage_of
+from edgewise.domain.demand import Demand, app_key, usage_of
 from edgewise.domain.draft import Draft
 from edgewise.domain.events import events
 from edgewise.domain.lifecycle import advance
@@ -47,7 +47,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         for job in jobs
         if not finished(job) and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
     ]
-    _place(drafts, Board(snapshot, usage, now))
+    _place(drafts, Board(snapshot, usage, now), faults)
     actions: list[Action] = []
     wake_ups = [draft.wake_at for draft in drafts if draft.wake_at]
     for draft in drafts:
@@ -95,6 +95,7 @@ def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: dat
         installation=snapshot.installation,
         now=now,
         mass_loss=losses,
+        newcomers=snapshot.newcomers,
         refusal=snapshot.refusals.get(job.uid),
         attempts=list(job.status.attempts),
         placement=job.status.placement,
@@ -105,33 +106,35 @@ def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: dat
     return draft
 
 
-def _place(drafts: Iterable[Draft], board: Board) -> None:
+def _place(drafts: Iterable[Draft], board: Board, faults: list[Fault]) -> None:
     """Give every queued job a device, or the reasons why not."""
-    queued = sorted((draft for draft in drafts if draft.demand), key=lambda draft: queue_order(draft.job))
-    for draft in queued:
-        if draft.demand is None or draft.app is None:
-            continue
-        decision = place(draft.demand, board, CANDIDATES_KEPT)
-        if decision.node is None:
-            draft.placement = _settled(draft.placement, decision, draft.now)
-            draft.waiting = draft.placement.message
-            if decision.candidates:
-                draft.wake_in(LOOK_AGAIN)
-            continue
-        elapsed = draft.now - (draft.start_time or draft.now)
-        attempt = max((one.number for one in draft.attempts), default=0) + 1
-        draft.waiting = f"attempt {attempt} goes to {decision.node}"
-        placement = described(decision, draft.now)
-        manifest = build_pod(
-            draft.job,
-            draft.app.spec,
-            attempt=attempt,
-            node=decision.node,
-            placement=placement.model_dump_json(by_alias=True, exclude_none=True),
-            priority_class=board.installation.priority_class,
-            deadline=resolved_deadline(draft.job.spec, elapsed),
-        )
-        draft.actions.append(CreatePod(draft.job.key, draft.job.uid, manifest))
+    for draft in sorted((draft for draft in drafts if draft.demand), key=lambda draft: queue_order(draft.job)):
+        if draft.demand is not None and draft.app is not None:
+            guarded(faults, f"EdgeJob {draft.job.key}", _place_one, draft, draft.demand, draft.app.spec, board)
+
+
+def _place_one(draft: Draft, demand: Demand, app: EdgeAppSpec, board: Board) -> None:
+    """Give one job a device, or the reasons why not."""
+    decision = place(demand, board, CANDIDATES_KEPT)
+    if decision.node is None:
+        draft.placement = _settled(draft.placement, decision, draft.now)
+        draft.waiting = draft.placement.message
+        if decision.candidates:
+            draft.wake_in(LOOK_AGAIN)
+        return
+    elapsed = draft.now - (draft.start_time or draft.now)
+    attempt = max((one.number for one in draft.attempts), default=0) + 1
+    draft.waiting = f"attempt {attempt} goes to {decision.node}"
+    manifest = build_pod(
+        draft.job,
+        app,
+        attempt=attempt,
+        node=decision.node,
+        placement=described(decision, draft.now).model_dump_json(by_alias=True, exclude_none=True),
+        priority_class=board.installation.priority_class,
+        deadline=resolved_deadline(draft.job.spec, elapsed),
+    )
+    draft.actions.append(CreatePod(draft.job.key, draft.job.uid, manifest))
 
 
 def described(decision: Decision, now: datetime) -> PlacementStatus:
@@ -162,8 +165,9 @@ def described(decision: Decision, now: datetime) -> PlacementStatus:
 def _settled(old: PlacementStatus | None, decision: Decision, now: datetime) -> PlacementStatus:
     """The old text while the reasons are the same: figures that move a little are not worth a write."""
     if old is not None and old.score is None and old.policy == decision.policy:
-        before = [(rejected.node, rejected.reason) for rejected in old.rejected]
-        if before == [(rejected.node, rejected.reason) for rejected in decision.rejected]:
+        before = [(one.node, one.reason) for one in old.rejected], [one.node for one in old.candidates[:1]]
+        rejected = [(one.node, one.reason) for one in decision.rejected]
+        if before == (rejected, [one.node for one in decision.candidates[:1]]):
             return old
     return described(decision, now)
 

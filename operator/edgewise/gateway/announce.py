@@ -68,7 +68,8 @@ class Announcer:
         if not keys:
             return
         for key in keys:
-            self._due[key] = -asyncio.get_running_loop().time()  # due, and unlike any time of a question under way
+            if self._due[key] >= 0:  # else it is asked about already
+                self._due[key] = -asyncio.get_running_loop().time()  # due, and unlike any time of a question under way
         self._wake.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(READER_SECONDS), self._answered:
