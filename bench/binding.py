@@ -24,11 +24,11 @@ from bench import contestants
 from bench.cluster import Cluster
 from bench.consumption import (
     MIB,
-    Operator,
     controller_manager,
     device_writes,
     edge_job_writes,
     job_writes,
+    leading_operator,
     write_counts,
 )
 from bench.contestants import EDGE_JOBS, JOBS, Work
@@ -80,7 +80,6 @@ class Bench:
 
     cluster: Cluster
     fleet: Fleet
-    operator: Operator
     devices: tuple[str, ...]
     scale: Scale
 
@@ -175,23 +174,21 @@ async def _raised(bench: Bench, rounds: Rounds, edgewise_first: bool, stock: flo
 async def _edgewise_life(bench: Bench, rounds: Rounds) -> float:
     number = bench.scale.backlog
     with step(f"  {number} EdgeJobs, to their end") as current:
-        counted = await write_counts(bench.cluster)
-        usage, writes = await bench.operator.read()
+        counted, before = await write_counts(bench.cluster), await leading_operator(bench.cluster)
         async with watching(bench.cluster, contestants.NAMESPACE) as watch:
             rate = await _bound(bench, watch, EDGE_JOBS, bench.edge_jobs(ENDING, number), number)
-            busy, _ = await bench.operator.read()
+            busy = await leading_operator(bench.cluster)
             await _finished(bench, watch, EDGE_JOBS, lambda job: job["status"].get("phase") == "Succeeded")
-        after, writes_after = await bench.operator.read()
-        made = await write_counts(bench.cluster)
+        after, made = await leading_operator(bench.cluster), await write_counts(bench.cluster)
         made.subtract(counted)
-        per_job = (writes_after - writes - device_writes(made)) / number
-        rounds.add(
-            bound_per_s=rate,
-            operator_cpu_s_per_job=(after.cpu_seconds - usage.cpu_seconds) / number,
-            operator_rss_mib=max(busy.rss_bytes, after.rss_bytes) / MIB,
-            writes_per_job=per_job,
-            writes_per_job_at_api_server=edge_job_writes(made) / number,
-        )
+        per_job = edge_job_writes(made) / number
+        rounds.add(bound_per_s=rate, writes_per_job=per_job, leader_changes=after.process != before.process)
+        if after.process == before.process:
+            rounds.add(
+                operator_cpu_s_per_job=(after.usage.cpu_seconds - before.usage.cpu_seconds) / number,
+                operator_rss_mib=max(busy.usage.rss_bytes, after.usage.rss_bytes) / MIB,
+                writes_per_job_by_operator=(after.writes - before.writes - device_writes(made)) / number,
+            )
         current.note = f"{rate:.0f} bound a second, {per_job:.2f} writes a job"
     await contestants.clear_jobs(bench.cluster)
     return rate

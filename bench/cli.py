@@ -14,7 +14,6 @@ from edgewise.kube.client import Refused, Unreachable
 
 from bench import binding, delivery, makespan, report
 from bench.cluster import Cluster, connected
-from bench.consumption import leading_operator
 from bench.errors import BenchError
 from bench.reporters import reporting
 from bench.rounds import Rounds
@@ -42,9 +41,9 @@ def main() -> None:
     try:
         require_running()
         uvloop.run(run(arguments.only or PARTS, scale, rounds))
-    except (BenchError, FleetError, Refused, Unreachable) as error:
+    except (BenchError, FleetError, Refused, Unreachable, KeyboardInterrupt) as error:
         _tell(rounds)
-        sys.exit(f"bench: {error}")
+        sys.exit(f"bench: {error or 'interrupted'}")
     report.save(rounds.figures(), scale)
     _tell(rounds)
     say(f"\n{report.LATEST.relative_to(report.LATEST.parent.parent)} has these figures; bench/README.md explains them.")
@@ -80,8 +79,7 @@ async def _bind(cluster: Cluster, fleet: Fleet, scale: Scale, interval: timedelt
             await asyncio.to_thread(fleet.limit_clients, binding.RAISED)
             await asyncio.to_thread(simulation.start, api, devices)
             await stack.enter_async_context(reporting(cluster, devices, interval))
-        operator = await leading_operator(cluster)
-        await binding.measure(binding.Bench(cluster, fleet, operator, devices, scale), rounds)
+        await binding.measure(binding.Bench(cluster, fleet, devices, scale), rounds)
 
 
 async def _settings(cluster: Cluster) -> dict[str, str]:

@@ -6,9 +6,10 @@ the API server's count of requests.
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.cluster import Cluster
 from bench.errors import BenchError
+from bench.waiting import until
 from testbed import processes
 from testbed.install import NAMESPACE
 
 MIB: Final = 2**20
+LEADER_SECONDS: Final = 60
 WRITES: Final = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE"})
 
 _REQUESTS = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -37,34 +40,32 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """The leading operator."""
+    """What the leading operator says of itself: its process, its usage, and its writes so far besides Events."""
 
-    address: str
-
-    async def read(self) -> tuple[Usage, float]:
-        """Its usage, and how many writes it has sent besides Events."""
-        async with aiohttp.ClientSession() as session, session.get(f"http://{self.address}:8080/metrics") as answer:
-            text = await answer.text()
-        cpu = rss = writes = 0.0
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                match sample.name:
-                    case "process_cpu_seconds_total":
-                        cpu = sample.value
-                    case "process_resident_memory_bytes":
-                        rss = sample.value
-                    case "edgewise_api_writes_total":
-                        writes += sample.value
-        return Usage(cpu, rss), writes
+    process: tuple[str, float]
+    """its pod's address and the time of its start: another one means that the leader has changed"""
+    usage: Usage
+    writes: float
 
 
 async def leading_operator(cluster: Cluster) -> Operator:
     """The operator that leads now. Raises `BenchError` when none does."""
+    address = await until(partial(_leader, cluster), "one operator leads", seconds=LEADER_SECONDS)
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}:8080/metrics") as answer:
+        text = await answer.text()
+    totals: defaultdict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            totals[sample.name] += sample.value
+    usage = Usage(totals["process_cpu_seconds_total"], totals["process_resident_memory_bytes"])
+    return Operator((address, totals["process_start_time_seconds"]), usage, totals["edgewise_api_writes_total"])
+
+
+async def _leader(cluster: Cluster) -> str:
+    """The address of the one pod that carries the leader's label, empty when there is not one."""
     selector = "edgewise.dev/leader=true"
     pods = (await cluster.get(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector=selector))["items"]
-    if len(pods) != 1:
-        raise BenchError(f"{len(pods)} operators lead: is Edgewise installed (make up)?")
-    return Operator(pods[0]["status"]["podIP"])
+    return str(pods[0]["status"]["podIP"]) if len(pods) == 1 else ""
 
 
 def controller_manager() -> Usage:

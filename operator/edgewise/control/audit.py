@@ -120,9 +120,13 @@ class Audit:
     def fault(self, patience: timedelta) -> str | None:
         """What is wrong, if it has been for longer than `patience`."""
         now = time.monotonic()
-        for plural, since in self.missing_since.items():
-            if now - since > patience.total_seconds():
-                return f"the watch of {plural} has stopped: it has been behind the API server for {now - since:.0f} s"
+        stopped = [
+            f"the watch of {plural} has stopped: it has been behind the API server for {now - since:.0f} s"
+            for plural, since in self.missing_since.items()
+            if now - since > patience.total_seconds()
+        ]
+        if stopped:
+            return "; ".join(stopped)
         if self.complete.is_set() and now - self.looked_at > (self.every + patience).total_seconds():
             return f"the caches have not been compared for {now - self.looked_at:.0f} s"
         return None
