@@ -6,7 +6,6 @@ Owns the Lease's timing and the label. The election itself is the Kubernetes cli
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Final
 
 from kubernetes.aio.leaderelection.electionconfig import Config
@@ -112,6 +111,4 @@ def _waiting_out() -> AsyncRetrying:
 
 def _passes(error: BaseException) -> bool:
     """Whether a fault is one that passes."""
-    if isinstance(error, Refused):
-        return error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return isinstance(error, Unreachable)
+    return isinstance(error, Unreachable) or (isinstance(error, Refused) and error.passes)

@@ -74,8 +74,7 @@ class Writer:
         if NAMESPACE_ENDS in error.message or error.status == HTTPStatus.NOT_FOUND:
             logger.info("%s", error)
             return True
-        busy = error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        if isinstance(action, CreatePod) and not busy:
+        if isinstance(action, CreatePod) and not error.passes:
             logger.warning("%s", error)
             self._world.pod_refused(action.job_uid, error.message)
             return True

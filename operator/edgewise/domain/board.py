@@ -61,6 +61,21 @@ class Standing:
         if why_not is not None:
             self.rejected.insert(at, why_not)
 
+    @property
+    def best(self) -> Candidate | None:
+        """The candidate that the job is for, if there is any.
+
+        An avoided device comes last among those that can take the job now; waiting for another is no better than it
+        where the job would be done there later.
+        """
+        if not self.candidates or not self.candidates[0].busy:
+            return self.candidates[0] if self.candidates else None
+        free = next((one for one in self.candidates if not one.busy), None)
+        sooner = (
+            free is not None and bool(free.avoided) and free.ranking.order[0] <= self.candidates[0].ranking.order[0]
+        )
+        return free if sooner else self.candidates[0]
+
 
 class Board:
     """The devices of a snapshot during one pass."""
@@ -94,19 +109,6 @@ class Board:
     def policy(self, demand: Demand) -> str:
         """The name of the policy that the job, or the installation, asks for."""
         return demand.spec.placement.policy or self.installation.default_policy
-
-    def best(self, demand: Demand) -> Candidate | None:
-        """The candidate that the job is for, if there is any.
-
-        An avoided device comes last among those that can take the job now; waiting for another is no better than it
-        where the job would be done there later.
-        """
-        candidates = self.standing(demand).candidates
-        if not candidates or not candidates[0].busy:
-            return candidates[0] if candidates else None
-        free = next((one for one in candidates if not one.busy), None)
-        sooner = free is not None and bool(free.avoided) and free.ranking.order[0] <= candidates[0].ranking.order[0]
-        return free if sooner else candidates[0]
 
     def take(self, demand: Demand, candidate: Candidate) -> None:
         """Count the job against the device; against its slots too, unless it only waits for it."""

@@ -45,13 +45,19 @@ def updated(old: Iterable[Condition], claims: Iterable[Claim], generation: int, 
     return tuple(conditions)
 
 
+def named(conditions: Iterable[Condition], name: str) -> Condition | None:
+    """The condition `name`, if it is there."""
+    return next((condition for condition in conditions if condition.type == name), None)
+
+
 def _says(condition: Condition) -> tuple[str, str, int | None]:
     return condition.reason, condition.message, condition.observed_generation
 
 
 def holds(conditions: Iterable[Condition], name: str) -> bool:
     """Whether the condition `name` is there and True."""
-    return any(condition.type == name and condition.status is ConditionStatus.TRUE for condition in conditions)
+    condition = named(conditions, name)
+    return condition is not None and condition.status is ConditionStatus.TRUE
 
 
 def shortened(message: str, longest: int = LONGEST_MESSAGE) -> str:

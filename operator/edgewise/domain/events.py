@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from edgewise.api import Attempt, EdgeJobStatus, Outcome
 from edgewise.domain.actions import Event
-from edgewise.domain.conditions import holds
+from edgewise.domain.conditions import holds, named
 from edgewise.domain.views import JobView
 
 
@@ -27,7 +27,7 @@ def events(job: JobView, new: EdgeJobStatus) -> list[Event]:
         if was is not attempt.outcome and (was, attempt.outcome) != (Outcome.STARTING, Outcome.RUNNING):
             _tell_outcome(tell, attempt)
     for name in ("Stalled", "Complete", "Failed", "Suspended"):
-        condition = next((one for one in new.conditions if one.type == name), None)
+        condition = named(new.conditions, name)
         if condition and condition.status == "True" and not holds(old.conditions, name):
             tell(name in ("Stalled", "Failed"), condition.reason, condition.message or f"the job is {name.lower()}")
     waiting = not new.attempts and new.placement is not None and old.placement is None

@@ -11,7 +11,7 @@ from typing import Final
 from edgewise.api import EdgeNodeStatus, Factors, NodeBenchmark, NodeMetrics, NodeSpool, status_body
 from edgewise.domain import unsupported
 from edgewise.domain.actions import Action, CreateNode, Fault, PatchStatus, guarded
-from edgewise.domain.conditions import Claim, holds, updated
+from edgewise.domain.conditions import Claim, holds, named, updated
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import unready
 from edgewise.domain.liveness import DEAD_INTERVALS, STALE_INTERVALS, Liveness, liveness, silence
@@ -147,10 +147,8 @@ def _pausing(old: EdgeNodeStatus, held: MassLoss | None, alive: Liveness) -> Cla
 def _lost(old: EdgeNodeStatus, now: datetime) -> dict[str, object]:
     """One more loss. When the device is back it is avoided, for longer the more losses there were of late."""
     memory = max(SHORTEST_MEMORY, MEMORY * _avoided_for(old.losses))
-    forgotten = old.avoided_until is None or now >= old.avoided_until + memory
-    if old.losses and old.avoided_until is None:  # it died again before it was back for good
-        forgotten = False
-    return {"losses": 1 if forgotten else min(MOST_LOSSES, old.losses + 1), "avoided_until": None}
+    forgotten = old.avoided_until is not None and now >= old.avoided_until + memory
+    return {"losses": min(MOST_LOSSES, (0 if forgotten else old.losses) + 1), "avoided_until": None}
 
 
 def _avoided_for(losses: int) -> timedelta:
@@ -165,7 +163,8 @@ def ready_reason(status: EdgeNodeStatus) -> str:
 
 def reason_of(status: EdgeNodeStatus, name: str) -> str:
     """The reason of a condition; empty where there is none yet."""
-    return next((one.reason for one in status.conditions if one.type == name), "")
+    condition = named(status.conditions, name)
+    return condition.reason if condition else ""
 
 
 def _moved(node: NodeView, ranking: Ranking, usage: Usage, now: datetime) -> bool:

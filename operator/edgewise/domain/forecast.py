@@ -220,11 +220,9 @@ def _first_free(others: Sequence[float], lanes: int) -> float:
 
 
 def _began(pod: PodView, now: datetime) -> datetime | None:
-    """Since when a pod runs: kubelet's word where its clock can be right, which a restarted operator knows too."""
-    if pod.running_since is None:
-        return None
-    started = pod.started_at
-    return started if started is not None and pod.created_at <= started <= now else min(pod.running_since, now)
+    """Since when a pod runs, not later than now; None for one that does not."""
+    began = pod.began(now) if pod.running_since is not None else None
+    return min(began, now) if began else None
 
 
 def _had(pod: PodView, clock: Service, apps: Mapping[str, Key], now: datetime) -> float:

@@ -31,6 +31,7 @@ from edgewise.domain.attempts import (
     hindrance,
     may_retry,
 )
+from edgewise.domain.conditions import named
 from edgewise.domain.demand import Demand, app_key, requested
 from edgewise.domain.draft import Draft, End
 from edgewise.domain.massloss import HELD_BACK
@@ -157,7 +158,7 @@ def deadlines(draft: Draft) -> bool:
 
 def _queued_since(draft: Draft) -> datetime:
     """Since when the job waits for its first device: its creation, or the end of its suspension."""
-    resumed = next((one for one in draft.job.status.conditions if one.type == "Suspended"), None)
+    resumed = named(draft.job.status.conditions, "Suspended")
     if resumed is None or resumed.status is ConditionStatus.TRUE:
         return draft.now if resumed else draft.job.created_at
     return max(draft.job.created_at, resumed.last_transition_time)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from edgewise.api import ConditionStatus
+from edgewise.domain.conditions import named
 from edgewise.domain.liveness import Liveness, liveness, out_of_service, silence
 from edgewise.domain.views import NodeView
 
@@ -32,7 +33,6 @@ SHORTEST_DELAY: Final = timedelta(seconds=1)
 SHORTEST_WINDOW: Final = timedelta(seconds=60)
 
 REMEDY: Final = "kubectl taint node NAME node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-
 
 RECOVERED: Final = "Recovered"
 """The reason of EvictionsPaused on a device that is still silent when a mass loss has just ended."""
@@ -68,7 +68,7 @@ def mass_loss(nodes: Iterable[NodeView], interval: timedelta, now: datetime) -> 
     if len(gone) < FEWEST:
         return None
     living = len(counted) - len(gone)
-    window = max(SHORTEST_WINDOW, interval * UNDECIDED_INTERVALS)
+    window = _at_once(interval)
     losses = [MassLoss(bisect_right(gone, first + window) - n, living + len(gone) - n) for n, first in enumerate(gone)]
     mass = [one for one in losses if one.lost >= FEWEST and one.lost > SHARE * one.of]
     return max(mass, key=lambda one: one.lost, default=None)
@@ -79,12 +79,17 @@ def waited_for_until(node: NodeView, interval: timedelta, now: datetime) -> date
 
     Beats come one interval apart, and a loss ends when enough devices are back: the others are about to be.
     """
-    paused = next((one for one in node.status.conditions if one.type == "EvictionsPaused"), None)
+    paused = named(node.status.conditions, "EvictionsPaused")
     if paused is None or (paused.status is not ConditionStatus.TRUE and paused.reason != RECOVERED):
         return None
     ended = now if paused.status is ConditionStatus.TRUE else paused.last_transition_time
-    until = ended + max(SHORTEST_WINDOW, interval * UNDECIDED_INTERVALS)
+    until = ended + _at_once(interval)
     return until if now < until else None
+
+
+def _at_once(interval: timedelta) -> timedelta:
+    """Within how long many losses, or many returns, are one event."""
+    return max(SHORTEST_WINDOW, interval * UNDECIDED_INTERVALS)
 
 
 def _counts(node: NodeView) -> bool:
@@ -105,9 +110,6 @@ def _heard_last(node: NodeView, now: datetime) -> datetime:
     """When the device was last heard, as far as is known: a restarted operator has only what its status says."""
     if node.beat is not None:
         return now - node.beat.age
-    since = next((one.last_transition_time for one in node.status.conditions if _says_dead(one.type, one.reason)), None)
-    return since or now - node.leading_for
-
-
-def _says_dead(type_: str, reason: str) -> bool:
-    return type_ == "Ready" and reason in ("Dead", "Stale")
+    ready = named(node.status.conditions, "Ready")
+    known = ready is not None and ready.reason in ("Dead", "Stale")
+    return ready.last_transition_time if ready and known else now - node.leading_for

@@ -229,12 +229,11 @@ def _conclude(draft: Draft, attempt: Attempt, pod: PodView | None, found: Findin
 
 
 def _began(draft: Draft, attempt: Attempt, pod: PodView | None) -> datetime | None:
-    """When the app started: kubelet's word, or since when it was seen running where the device's clock is wrong."""
+    """When the app started, as the API keeps times; the first that was known stays."""
     if attempt.started_at is not None or pod is None:
         return attempt.started_at
-    if pod.started_at is not None and pod.created_at <= pod.started_at <= draft.now:
-        return pod.started_at
-    return pod.running_since.replace(microsecond=0) if pod.running_since else None
+    began = pod.began(draft.now)
+    return began.replace(microsecond=0) if began else None
 
 
 def lingering(draft: Draft) -> PodView | None:

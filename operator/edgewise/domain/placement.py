@@ -67,14 +67,13 @@ def place(demand: Demand, board: Board, most: int = 20) -> Decision:
     """
     standing = board.standing(demand)
     rejected, count = tuple(standing.rejected[:most]), len(standing.rejected)
-    best = board.best(demand)
-    candidates = (
-        tuple(islice(chain([best], (one for one in standing.candidates if one is not best)), most)) if best else ()
-    )
-    if best is not None:
-        board.take(demand, best)
-    winner = best.node if best is not None and not best.busy else None
-    return Decision(board.policy(demand), winner, candidates, rejected, count)
+    best = standing.best
+    if best is None:
+        return Decision(board.policy(demand), None, (), rejected, count)
+    others = (one for one in standing.candidates if one is not best)
+    candidates = tuple(islice(chain([best], others), most))
+    board.take(demand, best)
+    return Decision(board.policy(demand), None if best.busy else best.node, candidates, rejected, count)
 
 
 def _product(ranking: Ranking) -> str:

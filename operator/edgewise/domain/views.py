@@ -181,6 +181,12 @@ class PodView:
     has_outputs: bool = False
     """whether it has an output volume, so results to wait for"""
 
+    def began(self, now: datetime) -> datetime | None:
+        """When its app started: kubelet's word where the device's clock can be right, else since when it was seen."""
+        if self.started_at is not None and self.created_at <= self.started_at <= now:
+            return self.started_at
+        return self.running_since
+
     @property
     def ended(self) -> bool:
         """Whether its containers have ended for good."""

@@ -32,6 +32,11 @@ class Refused(Exception):
         self.reason = reason
         self.message = message
 
+    @property
+    def passes(self) -> bool:
+        """Whether the server is busy or broken, so that the same question may be answered later."""
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
 
 class _Status(Struct):
     reason: str = ""
