@@ -135,7 +135,7 @@ class Lifecycle:
             for name in (simulation.PROCESS, meter.PROCESS, storage.PROCESS, *reversed(controlplane.COMPONENTS)):
                 if process_left := recorded_processes.find(name):
                     process_left.end(20, signal.SIGKILL)  # what they hold is thrown away
-            for image in paths.DISKS.glob("*"):
+            for image in ownership.disks():
                 disks.detach(image)
             network.remove()
             if self._groups.exists(cgroups.TOP):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from testbed import paths
+from testbed import paths, processes
 from testbed.commands import run
 from testbed.errors import FleetError
 from testbed.waiting import wait_until
@@ -54,11 +54,21 @@ def owner() -> Path | None:
 
 def require() -> None:
     """Raises:
-    FleetError: the fleet on this machine belongs to another checkout that still exists.
+    FleetError: the fleet on this machine belongs to another checkout that still exists, and something of it runs.
     """
     other = owner()
-    if other and other != paths.CHECKOUT and other.exists():
+    if not other or other == paths.CHECKOUT or not other.exists():
+        return
+    if any(process.alive for process in processes.recorded()):
         raise FleetError(f"the fleet on this machine belongs to {other}: end it with {other}/.testbed/bin/fleet down")
+
+
+def disks() -> list[Path]:
+    """The disk images of this checkout, and of the one whose fleet was left on this machine."""
+    folders = {paths.DISKS}
+    if other := owner():
+        folders.add(other / paths.DISKS.relative_to(paths.CHECKOUT))
+    return sorted(image for folder in folders for image in folder.glob("*"))
 
 
 def claim() -> None:

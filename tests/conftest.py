@@ -80,13 +80,21 @@ def _fleet_says(fleet: Fleet) -> Iterator[tuple[str, str]]:
             yield title, view()
         except FleetError as error:
             yield title, str(error)
-    for name in fleet.devices():
+    for name in _devices(fleet):
         try:
             files = fleet.logs(name)
         except FleetError:  # a device that never ran has none
             continue
         for file in files:
             yield f"{name}: {file.name}", _tail(Path(file).read_text(errors="replace"))
+
+
+def _devices(fleet: Fleet) -> list[str]:
+    """The names of the devices; none where the views above have told why the fleet is not ours to look at."""
+    try:
+        return list(fleet.devices())
+    except FleetError:
+        return []
 
 
 def _tail(text: str) -> str:

@@ -21,7 +21,7 @@ from edgewise_agent import wire
 
 from tests.domain.simulator_api import Api
 from tests.domain.simulator_device import GIB, INTERVAL, Device, Gateway
-from tests.domain.simulator_operator import APPS, Fate, Operator, check_plan
+from tests.domain.simulator_operator import APPS, Fate, Operator, check_plan, check_published
 
 SPEEDS: Final = (1.0, 0.5, 0.25, 1.0, 0.5, 0.25)
 CLOCKS: Final = (0, 1, -1, 0, 0, 0)
@@ -151,6 +151,7 @@ class Simulation:
         for _ in range(ROUNDS):
             snapshot, actions = self.plan()
             if not actions:
+                check_published(self.operator)
                 return done
             self.rng.shuffle(actions)
             self.operator.apply(snapshot, actions, [Fate.DONE] * len(actions))

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from edgewise.api import EdgeAppSpec, EdgeAppStatus, Outcome
 from edgewise.domain.actions import Action, CreateNode, CreatePod, DeletePod, PatchStatus
+from edgewise.domain.conditions import holds
 from edgewise.domain.fleet import app_patch
 from edgewise.domain.liveness import out_of_service
 from edgewise.domain.pods import NODE_LABEL
@@ -286,6 +287,19 @@ def check_plan(snapshot: Snapshot, actions: Sequence[Action]) -> None:
         for pod in snapshot.pods.get(action.job_uid, ()):
             rival = not pod.ended and not _given_up(snapshot, snapshot.jobs[action.job], pod)
             assert not rival, f"{action.manifest['metadata']['name']} starts beside {pod.key}"
+
+
+def check_published(operator: Operator) -> None:
+    """What may not be left undone: a success whose results are home is the job's, wherever its device is now."""
+    for job in operator.jobs.objects.values():
+        if job.deleting or job.spec.suspend or holds(job.status.conditions, "Finished"):
+            continue
+        alive = {
+            one.pod_uid for one in job.status.attempts if one.outcome not in (Outcome.SUPERSEDED, Outcome.CANCELLED)
+        }
+        for pod in operator.pods.objects.values():
+            complete = pod.phase is PodPhase.SUCCEEDED and pod.uid in operator.manifests
+            assert not (complete and pod.uid in alive), f"{pod.key} is complete, but {job.key} goes on"
 
 
 def _given_up(snapshot: Snapshot, job: JobView, pod: PodView) -> bool:

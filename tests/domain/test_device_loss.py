@@ -8,6 +8,7 @@ from edgewise.api import EdgeJobStatus, Outcome, Phase
 from edgewise.domain.actions import CreatePod, PatchStatus
 from edgewise.domain.views import Key, NodeView
 from edgewise_agent import wire
+from msgspec import structs
 
 from tests.domain.builders import (
     JOB_UID,
@@ -97,22 +98,56 @@ LOST = EdgeJobStatus(attempts=(attempt(1, Outcome.LOST), attempt(2, Outcome.RUNN
 SECOND = replace(pod(attempt=2), node="edge-2")
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        device(beat=None, leading_for=seconds(2)),
-        device(beat=None, leading_for=seconds(25), kube=kube(ready=None)),
-        device(kube=kube(ready=None)),
-        device(kube=kube(ready_since=NOW - seconds(14))),
-        device(beat=replace(beat(), reporting_since=NOW - seconds(14))),  # away for less than Kubernetes notices
-        device(kube=None, beat=None),
-    ],
+AWAY = (
+    device(beat=None, leading_for=seconds(2)),
+    device(beat=None, leading_for=seconds(25), kube=kube(ready=None)),
+    device(kube=kube(ready=None)),
+    device(kube=kube(ready_since=NOW - seconds(14))),
+    device(beat=replace(beat(), reporting_since=NOW - seconds(14))),  # away for less than Kubernetes notices
+    device(kube=None, beat=None),
 )
+
+
+@pytest.mark.parametrize("first", AWAY)
 def test_a_lost_attempt_is_not_back_before_agent_and_kubelet_are(first: NodeView) -> None:
     """A restarted operator, or the first beat after a reboot, must not take an old pod's state for life."""
     plan = planned(jobs=(job(status=LOST),), pods=(RUNNING, SECOND), nodes=(first, device("edge-2")))
     assert deleted(plan) == set()
     assert [one for one in plan.actions if isinstance(one, CreatePod)] == []
+
+
+@pytest.mark.parametrize("first", AWAY)
+@pytest.mark.parametrize("deleting", [False, True])
+def test_a_lost_attempt_that_is_done_and_home_wins_at_once(first: NodeView, *, deleting: bool) -> None:
+    """Its replacement, which may end at any moment, is not the first complete one."""
+    done = replace(DONE, deleting=deleting)
+    nodes = (first, device("edge-2"))
+    plan = planned(jobs=(job(status=LOST),), pods=(done, SECOND), nodes=nodes, manifests=(manifest(DONE),))
+    shown = status(plan)
+    assert shown.phase is Phase.SUCCEEDED
+    assert shown.results is not None
+    assert shown.results.pod_uid == DONE.uid
+    assert [one.outcome for one in shown.attempts] == [Outcome.SUCCEEDED, Outcome.SUPERSEDED]
+    assert deleted(plan) == {SECOND.uid}
+
+
+@pytest.mark.parametrize("first", AWAY)
+def test_a_lost_attempt_whose_results_are_not_home_ends_no_other(first: NodeView) -> None:
+    plan = planned(jobs=(job(status=LOST),), pods=(DONE, SECOND), nodes=(first, device("edge-2")))
+    assert deleted(plan) == set()
+
+
+@pytest.mark.parametrize("earlier", [1, 2])
+def test_of_two_complete_attempts_the_first_complete_one_is_published(earlier: int) -> None:
+    second = replace(DONE, key=SECOND.key, uid=SECOND.uid, attempt=2, node="edge-2")
+    manifests = tuple(
+        structs.replace(manifest(one), completed_at=NOW - seconds(2 if one.attempt == earlier else 1))
+        for one in (DONE, second)
+    )
+    nodes = (device(), device("edge-2"))
+    shown = status(planned(jobs=(job(status=LOST),), pods=(DONE, second), nodes=nodes, manifests=manifests))
+    assert shown.results is not None
+    assert shown.results.attempt == earlier
 
 
 def test_a_lost_attempt_is_not_written_again_and_again() -> None:

@@ -44,13 +44,12 @@ COLLECTING_AT_ONCE: Final = timedelta(seconds=3)
 
 
 def publish(draft: Draft) -> bool:
-    """Take the first complete results of a succeeded attempt as the job's; end what else runs for it."""
+    """Take the results of a succeeded attempt as the job's: of several, those that were complete first."""
     if draft.results is None or draft.results.state not in HOME:
-        for attempt in draft.attempts:
-            manifest = draft.manifests.get(attempt.pod_uid)
-            if attempt.outcome is Outcome.SUCCEEDED and manifest:
-                draft.results = _results(draft, manifest)
-                break
+        succeeded = {attempt.pod_uid for attempt in draft.attempts if attempt.outcome is Outcome.SUCCEEDED}
+        home = [manifest for uid, manifest in draft.manifests.items() if uid in succeeded]
+        if home:
+            draft.results = _results(draft, min(home, key=lambda one: (one.completed_at, one.attempt)))
     return False
 
 

@@ -13,7 +13,7 @@ from edgewise.domain.conditions import shortened
 from edgewise.domain.draft import Draft
 from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, out_of_service, silence
 from edgewise.domain.massloss import waited_for_until
-from edgewise.domain.views import NodeView, PodView
+from edgewise.domain.views import NodeView, PodPhase, PodView
 
 RECHECK: Final = timedelta(seconds=10)
 """How soon to look again at a pod that is late, where no event would tell."""
@@ -87,11 +87,15 @@ def _gone(attempt: Attempt) -> Finding:
 
 
 def _lost(draft: Draft, attempt: Attempt) -> None:
-    """A lost attempt stays lost until its results arrive, or its device is back for good and says how it stands."""
-    if attempt.exit_code == 0 and attempt.pod_uid in draft.manifests:
-        draft.change(attempt, outcome=Outcome.SUCCEEDED, reason="", message="")
-        return
+    """A lost attempt stays lost until its success is home, or its device is back for good and says how it stands."""
     pod, node = draft.pod_of(attempt), draft.nodes.get(attempt.node)
+    if attempt.pod_uid in draft.manifests:
+        if pod is not None and pod.phase is PodPhase.SUCCEEDED:
+            _conclude(draft, attempt, pod, classify(pod, draft.now))
+            return
+        if attempt.exit_code == 0:  # known before its device was lost with the results
+            draft.change(attempt, outcome=Outcome.SUCCEEDED, reason="", message="")
+            return
     if pod is None or pod.deleting or node is None or not _is_back(draft, node):
         return
     found = classify(pod, draft.now)
