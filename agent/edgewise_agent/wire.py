@@ -159,7 +159,8 @@ class UploadPlan(Struct, frozen=True, kw_only=True, rename="camel"):
     """Everything that one attempt's volume holds, said before the first byte is sent.
 
     Files are unique by name. `refused` names at most 100 files, `refused_count` counts them all; `skipped` counts the
-    files that the app's `include` patterns leave out.
+    files that the app's `include` patterns leave out. `logs` are what the attempt's containers said, as kubelet kept it
+    (`<container>/<restart>.log`); they are no results and count against no limit of the app.
     """
 
     namespace: ShortName
@@ -167,6 +168,7 @@ class UploadPlan(Struct, frozen=True, kw_only=True, rename="camel"):
     attempt: Annotated[int, Meta(ge=1, le=100_000)]
     pod_name: ShortName
     files: Annotated[tuple[PlannedFile, ...], Meta(max_length=100_000)]
+    logs: Annotated[tuple[PlannedFile, ...], Meta(max_length=16)] = ()
     refused: Annotated[tuple[RefusedFile, ...], Meta(max_length=100)] = ()
     refused_count: Count = 0
     skipped: Count = 0
@@ -206,6 +208,7 @@ class Manifest(Struct, frozen=True, kw_only=True, rename="camel"):
     node: ShortName
     completed_at: Annotated[datetime, Meta(tz=True)]
     files: Annotated[tuple[ResultFile, ...], Meta(max_length=100_000)]
+    logs: Annotated[tuple[ResultFile, ...], Meta(max_length=16)] = ()
     refused: Annotated[tuple[RefusedFile, ...], Meta(max_length=100)] = ()
     refused_count: Count = 0
     skipped: Count = 0

@@ -38,7 +38,7 @@ class Lease(BaseLock):  # type: ignore[misc] # the library is untyped
 
         An operator that was stopped, or cut off, for longer knows from this alone that it may not act any more.
         """
-        return time.monotonic() < self._held_until
+        return _now() < self._held_until
 
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         """True and the record; or False and an error, whose body says whether the Lease is simply not there."""
@@ -80,7 +80,7 @@ class Lease(BaseLock):  # type: ignore[misc] # the library is untyped
         self._held_until = 0.0
 
     async def _write(self, method: str, path: str, body: dict[str, Any]) -> bool:
-        asked_at = time.monotonic()
+        asked_at = _now()
         try:
             lease = json.decode(await self._client.ask(method, path, body, limit=CALL_LIMIT))
         except (Refused, Unreachable) as error:
@@ -106,6 +106,11 @@ class Lease(BaseLock):  # type: ignore[misc] # the library is untyped
 
     def _path(self, namespace: str, name: str) -> str:
         return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}".rstrip("/")
+
+
+def _now() -> float:
+    """Seconds on a clock that goes on while the machine sleeps, as the Lease's time does for the others."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _micro_time(text: str) -> str:
