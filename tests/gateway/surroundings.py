@@ -40,12 +40,19 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def plan_of(files: dict[str, bytes], *, attempt: int = 1, pod_name: str = "faces-11111-1") -> UploadPlan:
-    """The plan that an agent makes of these files."""
-    planned = tuple(
-        PlannedFile(name=name, bytes_=len(content), sha256=sha256(content)) for name, content in files.items()
+def plan_of(
+    files: dict[str, bytes],
+    *,
+    logs: dict[str, bytes] | None = None,
+    attempt: int = 1,
+    pod_name: str = "faces-11111-1",
+) -> UploadPlan:
+    """The plan that an agent makes of these files and logs."""
+    planned, said = (
+        tuple(PlannedFile(name=name, bytes_=len(content), sha256=sha256(content)) for name, content in given.items())
+        for given in (files, logs or {})
     )
-    return UploadPlan(namespace="demo", job="faces", attempt=attempt, pod_name=pod_name, files=planned)
+    return UploadPlan(namespace="demo", job="faces", attempt=attempt, pod_name=pod_name, files=planned, logs=said)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -140,6 +147,11 @@ class ApiServer:
         metadata = {"name": "faces", "namespace": "demo", "uid": uid, "creationTimestamp": created}
         self.jobs["demo", "faces"] = {"metadata": metadata, "spec": {}, "status": {"attempts": attempts}}
 
+    def add_attempt(self) -> None:
+        """The job's second attempt, on edge-2."""
+        attempt = {"number": 2, "node": "edge-2", "podName": "faces-11111-2", "podUID": OTHER_POD_UID}
+        self.jobs["demo", "faces"]["status"]["attempts"].append(attempt)
+
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._noting])
         app.add_routes(
@@ -195,6 +207,8 @@ class Operator:
 
     verdicts: list[Verdict | int] = field(default_factory=lambda: [Verdict.PUBLISHED])
     """an int is an HTTP status without a verdict"""
+    by_pod: dict[str, Verdict] = field(default_factory=dict)
+    """what is said about these pods' manifests instead"""
     manifests: list[Manifest] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     url: str = ""
@@ -206,8 +220,13 @@ class Operator:
 
     async def _post(self, request: web.Request) -> web.Response:
         self.tokens.add(request.headers["Authorization"])
-        self.manifests.append(json.decode(await request.read(), type=Manifest))
-        answer = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
+        manifest = json.decode(await request.read(), type=Manifest)
+        self.manifests.append(manifest)
+        answer: Verdict | int
+        if manifest.pod_uid in self.by_pod:
+            answer = self.by_pod[manifest.pod_uid]
+        else:
+            answer = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
         if isinstance(answer, int):
             return web.json_response({"reason": "NotLeading", "detail": "ask the leader"}, status=answer)
         return web.Response(body=json.encode(ManifestVerdict(verdict=answer)), content_type="application/json")

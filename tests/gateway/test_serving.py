@@ -2,16 +2,15 @@
 
 import io
 import tarfile
-from typing import Any
 
 import aiohttp
 import pytest
 from edgewise.gateway.files import Listing
-from edgewise_agent.wire import Problem, RefusedFile, Verdict
-from msgspec import json
+from edgewise_agent.wire import RefusedFile, Verdict
 from msgspec.structs import replace
 
-from tests.gateway.sending import FACES, LOG, complete, put, send
+from tests.gateway.reading import JOB, attempts_of, listing_of, published, refusal
+from tests.gateway.sending import FACES, LOG, complete, put, send, send_second
 from tests.gateway.surroundings import (
     JOB_UID,
     OTHER_JOB_UID,
@@ -23,29 +22,7 @@ from tests.gateway.surroundings import (
     sha256,
 )
 
-JOB = "/v1/namespaces/demo/jobs/faces"
 FILES = {"faces.csv": FACES, "deep/größe 1.csv": b"a\n1\n", "run.txt": LOG, "again.csv": FACES}
-
-
-async def listing_of(session: aiohttp.ClientSession, query: str = "") -> Listing:
-    async with session.get(f"{JOB}/files{query}") as response:
-        assert response.status == 200, await response.text()
-        return json.decode(await response.read(), type=Listing)
-
-
-async def published(session: aiohttp.ClientSession) -> Listing:
-    """The listing, once the operator's verdict has reached the disk."""
-
-    async def complete_state() -> bool:
-        return (await listing_of(session)).state in ("Complete", "Partial")
-
-    await eventually(complete_state, "the results are published")
-    return await listing_of(session)
-
-
-async def refusal(session: aiohttp.ClientSession, path: str) -> tuple[int, Problem]:
-    async with session.get(path) as response:
-        return response.status, json.decode(await response.read(), type=Problem)
 
 
 async def test_the_listing_leads_to_every_byte(world: World) -> None:
@@ -253,34 +230,18 @@ async def test_refused_files_are_named(world: World) -> None:
         assert (listing.state, listing.refused, listing.refused_count, listing.skipped) == ("Partial", (refused,), 3, 2)
 
 
-async def second_attempt(world: World, files: dict[str, bytes]) -> None:
-    """Another pod of the same job brings files home, from edge-2."""
-    upload = f"/v1/uploads/{JOB_UID}/{OTHER_POD_UID}"
-    async with world.client("agent-2") as agent:
-        plan = plan_of(files, attempt=2, pod_name="faces-11111-2")
-        status, missing = await put(agent, plan, upload)
-        assert status == 200
-        contents = {sha256(content): content for content in files.values()}
-        for blob in missing.missing:
-            path = f"{upload}/blobs/{blob.sha256}"
-            async with agent.patch(path, data=contents[blob.sha256], headers={"Upload-Offset": "0"}) as response:
-                assert response.status == 200
-        async with agent.post(f"{upload}/complete") as response:
-            assert response.status == 200
-
-
 @pytest.mark.parametrize(("verdict", "kept"), [(Verdict.SUPERSEDED, True), (Verdict.GONE, False)])
 async def test_only_the_published_attempt_is_served(world: World, verdict: Verdict, kept: bool) -> None:
     world.operator.verdicts = [Verdict.PUBLISHED, verdict]
-    attempts: list[dict[str, Any]] = world.api.jobs["demo", "faces"]["status"]["attempts"]
-    attempts.append({"number": 2, "node": "edge-2", "podName": "faces-11111-2", "podUID": OTHER_POD_UID})
+    world.api.add_attempt()
     async with world.gateway() as agent, world.client("ada") as user:
         await send(agent, {"faces.csv": FACES})
         await published(user)
-        await second_attempt(world, {"faces.csv": LOG, "same.csv": FACES})
+        await send_second(world, {"faces.csv": LOG, "same.csv": FACES})
 
         async def settled() -> bool:
-            return len(world.operator.manifests) == 2 and not world.on_volume("pending/*")
+            verdicts = {attempt.verdict for attempt in (await attempts_of(user)).attempts}
+            return len(world.operator.manifests) == 2 and Verdict.PENDING not in verdicts
 
         await eventually(settled, "both verdicts are in")
         listing = await listing_of(user)
@@ -315,7 +276,7 @@ async def test_a_deleted_jobs_unpublished_results_go(world: World) -> None:
         await send(agent, {"faces.csv": FACES})
 
         async def gone() -> bool:
-            return not world.on_volume("jobs/*") + world.on_volume("pending/*")
+            return not world.on_volume("jobs/*")
 
         await eventually(gone, "the attempt is removed")
         assert not world.on_volume("names/*/*")

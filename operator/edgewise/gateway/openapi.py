@@ -5,6 +5,7 @@ from typing import Any
 from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, Problem, UploadPlan, UploadStatus
 from msgspec import json
 
+from edgewise.gateway.attempts import AttemptFiles, AttemptList
 from edgewise.gateway.files import Listing
 
 _UID = {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
@@ -25,10 +26,10 @@ _READ_REFUSALS = _REFUSALS | {404: "no such job or file, or no results yet"}
 
 def document() -> dict[str, Any]:
     """The document that /v1/openapi.json serves."""
-    _, schemas = json.schema_components(
-        (UploadPlan, UploadStatus, BlobStatus, Manifest, Problem, Listing), ref_template="#/components/schemas/{name}"
-    )
+    bodies = (UploadPlan, UploadStatus, BlobStatus, Manifest, Problem, Listing, AttemptList, AttemptFiles)
+    _, schemas = json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     job = "/v1/namespaces/{namespace}/jobs/{job}"
+    attempt = f"{job}/attempts/{{number}}"
     upload = "/v1/uploads/{job}/{pod}"
     return {
         "openapi": "3.1.0",
@@ -44,16 +45,31 @@ def document() -> dict[str, Any]:
                 "get": _operation("What a job has brought home", _json("Listing"), _READ_REFUSALS),
                 "parameters": _job_parameters(),
             },
-            f"{job}/files/{{name}}": {
-                "get": _operation("One file", _bytes("text/csv"), _READ_REFUSALS | _RANGE_REFUSAL, _PARTIAL),
-                "head": _operation("One file, without its bytes", {}, _READ_REFUSALS),
-                "parameters": [*_job_parameters(), _path("name", _TEXT, "its name in the listing, with its slashes")],
-            },
+            f"{job}/files/{{name}}": _file("One file", "text/csv", _job_parameters()),
             f"{job}/archive.tar": {
                 "get": _operation("All files in one tar", _bytes("application/x-tar"), _READ_REFUSALS),
                 "head": _operation("The tar, without its bytes", {}, _READ_REFUSALS),
                 "parameters": _job_parameters(),
             },
+            f"{job}/attempts": {
+                "get": _operation("Which attempts have come home", _json("AttemptList"), _READ_REFUSALS),
+                "parameters": _job_parameters(),
+            },
+            f"{attempt}/files": {
+                "get": _operation("What an attempt left in its output folder", _json("AttemptFiles"), _READ_REFUSALS),
+                "parameters": _attempt_parameters(),
+            },
+            f"{attempt}/files/{{name}}": _file("An output of an attempt", "text/csv", _attempt_parameters()),
+            f"{attempt}/logs": {
+                "get": _operation(
+                    "What an attempt's containers said: the listing, or the newest log as text",
+                    _json("AttemptFiles") | _bytes("text/plain"),
+                    _READ_REFUSALS | _RANGE_REFUSAL,
+                    _partial("text/plain"),
+                ),
+                "parameters": _attempt_parameters(),
+            },
+            f"{attempt}/logs/{{name}}": _file("One log of an attempt", "text/plain", _attempt_parameters()),
             upload: {
                 "put": _operation("Says what an attempt will send", _json("UploadStatus"), _UPLOAD_REFUSALS)
                 | {"requestBody": {"required": True, "content": _json("UploadPlan")}},
@@ -101,12 +117,28 @@ def _bytes(media_type: str) -> dict[str, Any]:
     return {media_type: {}}
 
 
+def _partial(media_type: str) -> dict[str, Any]:
+    return {
+        "206": {"description": "the range that was asked for", "content": _bytes(media_type)},
+        "304": {"description": "the content is the one that If-None-Match names"},
+    }
+
+
+def _file(what: str, media_type: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    refusals = _READ_REFUSALS | _RANGE_REFUSAL
+    content = _bytes(media_type) | _bytes("application/octet-stream")
+    return {
+        "get": _operation(what, content, refusals, _partial(media_type)),
+        "head": _operation(f"{what}, without its bytes", {}, refusals, _partial(media_type)),
+        "parameters": [*parameters, _path("name", _TEXT, "its name in the listing, with its slashes")],
+    }
+
+
 def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": _json("Problem")}
 
 
 _RANGE_REFUSAL = {416: "no byte of the file is in the range"}
-_PARTIAL = {"206": {"description": "the range that was asked for", "content": _bytes("text/csv")}}
 _CONFLICT = {
     "409": {
         "description": "the wrong offset, or bytes missing; the body says which and where to go on",
@@ -139,6 +171,11 @@ def _job_parameters() -> list[dict[str, Any]]:
         _path("job", _TEXT, "the EdgeJob's name; the newest one of that name is meant"),
         {"name": "uid", "in": "query", "schema": _UID, "description": "a certain EdgeJob of that name instead"},
     ]
+
+
+def _attempt_parameters() -> list[dict[str, Any]]:
+    number = {"type": "integer", "minimum": 1}
+    return [*_job_parameters(), _path("number", number, "the attempt's number in the job's status")]
 
 
 def _upload_parameters() -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.partial import BlobWriter
 from edgewise.gateway.plans import plan_fault
 from edgewise.gateway.problems import Refusal, json_response
-from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan
+from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan, sizes_of
 from edgewise.gateway.turns import Turn, Turns
 from edgewise.gateway.volume import Volume
 
@@ -94,7 +94,7 @@ class Uploads:
                         f"Pod {pod_uid} has already brought home the results of attempt {plan.attempt} of "
                         f"{plan.namespace}/{plan.job}, and these are other files: keep them for an admin.",
                     ) from None
-                sizes = {file.sha256: file.bytes_ for file in plan.files}
+                sizes = sizes_of(plan)
                 self._known[job_uid, pod_uid] = _Upload(node, plan.namespace, plan.job, sizes)
         needed = sum(sizes[blob.sha256] - blob.offset for blob in status.missing)
         if needed > await self._volume.free_bytes():
@@ -195,11 +195,9 @@ class Uploads:
         if known is not None:
             return known
         if (manifest := await self._volume.manifest(job_uid, pod_uid)) is not None:
-            sizes = {file.sha256: file.bytes_ for file in manifest.files}
-            upload = _Upload(manifest.node, manifest.namespace, manifest.job, sizes)
+            upload = _Upload(manifest.node, manifest.namespace, manifest.job, sizes_of(manifest))
         elif (accepted := await self._volume.plan(job_uid, pod_uid)) is not None:
-            sizes = {file.sha256: file.bytes_ for file in accepted.plan.files}
-            upload = _Upload(accepted.node, accepted.plan.namespace, accepted.plan.job, sizes)
+            upload = _Upload(accepted.node, accepted.plan.namespace, accepted.plan.job, sizes_of(accepted.plan))
         else:
             return None
         self._known[job_uid, pod_uid] = upload

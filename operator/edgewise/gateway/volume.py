@@ -10,7 +10,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from edgewise_agent.wire import Manifest, UploadPlan, UploadStatus, Verdict
 
 from edgewise.gateway.partial import BlobWriter
-from edgewise.gateway.records import AcceptedPlan, JobIdentity
+from edgewise.gateway.records import AcceptedPlan, JobIdentity, KeptAttempt
 from edgewise.gateway.store import Store
 from edgewise.gateway.turns import Turns
 
@@ -66,11 +66,12 @@ class Volume:
     async def settle(self, job_uid: str, pod_uid: str, verdict: Verdict) -> None:
         """Carries out the operator's final verdict on a manifest. Raises `VolumeFull`."""
         async with self._jobs.take(job_uid):
+            now = datetime.now(UTC)
             match verdict:
                 case Verdict.PUBLISHED:
-                    await self.run(self._store.publish, job_uid, pod_uid)
+                    await self.run(self._store.publish, job_uid, pod_uid, now)
                 case Verdict.SUPERSEDED:
-                    await self.run(self._store.set_aside, job_uid, pod_uid)
+                    await self.run(self._store.set_aside, job_uid, pod_uid, now)
                 case Verdict.GONE:
                     await self.run(self._store.remove, job_uid, pod_uid)
                 case Verdict.PENDING:
@@ -107,6 +108,10 @@ class Volume:
     async def published(self, job_uid: str) -> Manifest | None:
         """`Store.published`."""
         return await self.run(self._store.published, job_uid)
+
+    async def attempts(self, job_uid: str) -> list[KeptAttempt]:
+        """`Store.attempts`."""
+        return await self.run(self._store.attempts, job_uid)
 
     async def newest(self, namespace: str, name: str) -> str | None:
         """`Store.newest`."""
