@@ -46,11 +46,8 @@ def document() -> dict[str, Any]:
                 "parameters": _job_parameters(),
             },
             f"{job}/files/{{name}}": _file("One file", "text/csv", _job_parameters()),
-            f"{job}/archive.tar": {
-                "get": _operation("All files in one tar", _bytes("application/x-tar"), _READ_REFUSALS),
-                "head": _operation("The tar, without its bytes", {}, _READ_REFUSALS),
-                "parameters": _job_parameters(),
-            },
+            f"{job}/archive.tar": _archive("tar", "application/x-tar"),
+            f"{job}/archive.zip": _archive("zip", "application/zip"),
             f"{job}/attempts": {
                 "get": _operation("Which attempts have come home", _json("AttemptList"), _READ_REFUSALS),
                 "parameters": _job_parameters(),
@@ -76,7 +73,12 @@ def document() -> dict[str, Any]:
                 "parameters": _upload_parameters(),
             },
             f"{upload}/blobs/{{sha256}}": {
-                "patch": _operation("Appends to a blob", _json("BlobStatus"), _UPLOAD_REFUSALS, _CONFLICT)
+                "patch": _operation(
+                    "Appends to a blob",
+                    _json("BlobStatus"),
+                    _UPLOAD_REFUSALS | {415: "a Content-Encoding other than gzip"},
+                    _CONFLICT,
+                )
                 | {"requestBody": {"required": True, "content": _bytes("application/octet-stream")}},
                 "parameters": [
                     *_upload_parameters(),
@@ -87,6 +89,12 @@ def document() -> dict[str, Any]:
                         "required": True,
                         "schema": {"type": "integer", "minimum": 0},
                         "description": "the position in the blob, in bytes, of the body's first byte",
+                    },
+                    {
+                        "name": "Content-Encoding",
+                        "in": "header",
+                        "schema": {"enum": ["identity", "gzip"]},
+                        "description": "gzip: the body is one gzip member; positions count what it holds",
                     },
                 ],
             },
@@ -131,6 +139,14 @@ def _file(what: str, media_type: str, parameters: list[dict[str, Any]]) -> dict[
         "get": _operation(what, content, refusals, _partial(media_type)),
         "head": _operation(f"{what}, without its bytes", {}, refusals, _partial(media_type)),
         "parameters": [*parameters, _path("name", _TEXT, "its name in the listing, with its slashes")],
+    }
+
+
+def _archive(kind: str, media_type: str) -> dict[str, Any]:
+    return {
+        "get": _operation(f"All files in one {kind}", _bytes(media_type), _READ_REFUSALS),
+        "head": _operation(f"The {kind}, without its bytes", {}, _READ_REFUSALS),
+        "parameters": _job_parameters(),
     }
 
 

@@ -18,6 +18,7 @@ from edgewise_agent.wire import OFFSET_HEADER, SHA256, UID, BlobStatus, UploadPl
 from msgspec import DecodeError, ValidationError, convert, json
 
 from edgewise.gateway.cluster import Cluster, EdgeJobView
+from edgewise.gateway.encoding import GZIP, BadEncoding, Gzip, Plain
 from edgewise.gateway.identity import Identity, asking
 from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.partial import BlobWriter
@@ -118,16 +119,16 @@ class Uploads:
                 "NotInPlan",
                 f"No file of the plan has SHA-256 {sha256}: PUT a plan that names it first.",
             )
-        offset = _offset(request)
+        offset, body = _offset(request), _body(request)
         async with self._turns.take(f"{job_uid}/{pod_uid}") as turn:
             held = await self._volume.offset(job_uid, pod_uid, sha256)
             if offset != held:
                 raise _wrong_offset(sha256, held, f"The blob goes on at byte {held}, not at {offset}")
-            if offset + (request.content_length or 0) > size:
+            if not body.costly and offset + (request.content_length or 0) > size:
                 raise _too_long(sha256, size)
             if held < size:
                 async with self._writing(job_uid, pod_uid, sha256) as writer:
-                    held = await self._receive(request, turn, writer, size)
+                    held = await self._receive(request, turn, writer, size, body)
         return json_response(BlobStatus(sha256=sha256, offset=held))
 
     async def post_complete(self, request: web.Request) -> web.Response:
@@ -229,10 +230,10 @@ class Uploads:
         finally:
             await self._volume.run(writer.close)
 
-    async def _receive(self, request: web.Request, turn: Turn, writer: BlobWriter, size: int) -> int:
+    async def _receive(self, request: web.Request, turn: Turn, writer: BlobWriter, size: int, body: Plain) -> int:
         """Streams the body to the disk; how many bytes are then held safely, also when the connection breaks."""
-        buffer = bytearray()
         broken: str | None = None
+        buffer = bytearray()
         while True:
             try:
                 async with turn.patience(IDLE_SECONDS):
@@ -244,21 +245,36 @@ class Uploads:
                 broken = str(error) or type(error).__name__
                 break
             if not data:
+                broken = None if body.is_whole() else "the gzip member has no end"
                 break
-            if writer.position + len(buffer) + len(data) > size:
-                raise _too_long(request.match_info["sha256"], size)
-            buffer += data
-            self._metrics.received_bytes.inc(len(data))
-            if len(buffer) >= WRITE_BYTES:
-                await self._volume.run(writer.write, buffer)
-                buffer = bytearray()
-                if writer.position - writer.committed >= COMMIT_BYTES:
-                    await self._volume.run(writer.commit)
+            body.feed(data)
+            while piece := await self._decoded(body, size - writer.position - len(buffer)):
+                if writer.position + len(buffer) + len(piece) > size:
+                    raise _too_long(request.match_info["sha256"], size)
+                buffer += piece
+                self._metrics.received_bytes.inc(len(piece))
+                if len(buffer) >= WRITE_BYTES:
+                    await self._volume.run(writer.write, buffer)
+                    buffer = bytearray()
+                    if writer.position - writer.committed >= COMMIT_BYTES:
+                        await self._volume.run(writer.commit)
         await self._volume.run(writer.write, buffer)
         held = await self._volume.run(writer.commit)
         if broken is not None:
             raise _wrong_offset(request.match_info["sha256"], held, f"The body broke off at byte {held} ({broken})")
         return held
+
+    async def _decoded(self, body: Plain, room: int) -> bytes:
+        """The next piece of the content; one byte more than there is room for is enough to show that it is too long."""
+        most = min(room + 1, WRITE_BYTES)
+        try:
+            return await self._volume.run(body.read, most) if body.costly else body.read(most)
+        except BadEncoding as error:
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "BadEncoding",
+                f"The body can't be decoded: {error}. Send one gzip member a request, or the bytes as they are.",
+            ) from None
 
 
 def _plan(body: bytes) -> UploadPlan:
@@ -315,6 +331,21 @@ def _offset(request: web.Request) -> int:
             f"The header {OFFSET_HEADER} is {value!r}: give the position of the body's first byte in the blob.",
         )
     return int(value)
+
+
+def _body(request: web.Request) -> Plain:
+    """How the body is to be read, as its Content-Encoding says."""
+    encoding = ", ".join(request.headers.getall("Content-Encoding", [])).strip().lower()
+    if encoding in ("", "identity"):
+        return Plain()
+    if encoding == GZIP:
+        return Gzip()
+    raise Refusal(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "UnknownEncoding",
+        f"The body has Content-Encoding {encoding!r}: send it as {GZIP}, or as it is.",
+        headers={"Accept-Encoding": GZIP},
+    )
 
 
 def _wrong_offset(sha256: str, held: int, what: str) -> Refusal:
