@@ -1,12 +1,17 @@
 """Users fetch results: listing, ranges, archives, and the refusals that say what to do."""
 
 import io
+import os
 import tarfile
+import zipfile
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
+from edgewise.gateway.archive import zip_pieces
 from edgewise.gateway.files import Listing
-from edgewise_agent.wire import RefusedFile, Verdict
+from edgewise_agent.wire import Manifest, RefusedFile, ResultFile, Verdict
 from msgspec.structs import replace
 
 from tests.gateway.reading import JOB, attempts_of, listing_of, published, refusal
@@ -118,6 +123,53 @@ async def test_the_archive_holds_every_file(world: World) -> None:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         found = {entry.name: (archive.extractfile(entry) or io.BytesIO()).read() for entry in archive}
     assert found == files
+
+
+async def test_the_zip_holds_every_file(world: World) -> None:
+    files = {**FILES, "noise.bin": os.urandom(2**20), "none.csv": b""}
+    async with world.gateway() as agent, world.client("ada") as user:
+        await send(agent, files, logs={"app/0.log": b"no result"})
+        await published(user)
+        async with user.get(f"{JOB}/archive.zip") as response:
+            content = await response.read()
+            assert response.headers["Content-Type"] == "application/zip"
+            assert 'filename="faces.zip"' in response.headers["Content-Disposition"]
+        async with user.head(f"{JOB}/archive.zip") as response:
+            assert (response.status, await response.read()) == (200, b"")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == files
+
+
+async def test_a_zip_of_more_and_larger_files_than_the_old_format_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """66,000 files, and one that is larger than what is taken for the old format's limit here."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 2**20)
+    many = tuple(ResultFile(name=f"{number}.csv", bytes_=2, sha256="0" * 64) for number in range(66_000))
+    large = ResultFile(name="large.csv", bytes_=2**21, sha256="0" * 64)
+    manifest = Manifest(
+        namespace="demo",
+        job="faces",
+        job_uid=JOB_UID,
+        pod_uid=POD_UID,
+        attempt=1,
+        node="edge-1",
+        completed_at=datetime(2026, 1, 1, tzinfo=UTC),
+        files=(*many, large),
+    )
+
+    async def contents(_: Manifest, file: ResultFile) -> AsyncGenerator[bytes, None]:
+        yield b"a" * file.bytes_
+
+    async def at_once(call: Callable[[bytes], int], content: bytes) -> int:
+        return call(content)
+
+    made = io.BytesIO()
+    async for piece in zip_pieces(manifest, contents, at_once):
+        made.write(piece)
+    with zipfile.ZipFile(made) as archive:
+        assert len(archive.infolist()) == 66_001
+        assert archive.read("large.csv") == b"a" * 2**21
+        assert archive.read("65999.csv") == b"aa"
 
 
 async def test_an_answer_that_can_not_be_finished_is_cut_off(world: World) -> None:

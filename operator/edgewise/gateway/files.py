@@ -9,7 +9,7 @@ from edgewise_agent.wire import Manifest, RefusedFile
 from msgspec import Struct
 
 from edgewise.gateway.announce import Announcer
-from edgewise.gateway.archive import archive_length, archive_pieces
+from edgewise.gateway.archive import archive_length, archive_pieces, zip_pieces
 from edgewise.gateway.content import Content, attachment
 from edgewise.gateway.listed import ListedFile, find_file, listed, media_type
 from edgewise.gateway.problems import Refusal, json_response
@@ -72,18 +72,19 @@ class Files:
         file = find_file(manifest, manifest.files, request.match_info["name"])
         return await self._content.send_file(request, manifest, file, media_type(file), attachment(file.name))
 
-    async def get_archive(self, request: web.Request) -> web.StreamResponse:
+    async def get_tar(self, request: web.Request) -> web.StreamResponse:
         """GET or HEAD archive.tar: all files in one, in the listing's order."""
         manifest = await self._results(request)
-        headers = {
-            "ETag": f'"{manifest.pod_uid}"',
-            "Cache-Control": "private, no-cache",
-            "Content-Type": "application/x-tar",
-            "Content-Disposition": attachment(f"{manifest.job}.tar"),
-            "X-Content-Type-Options": "nosniff",
-        }
+        headers = _archive_headers(manifest, "application/x-tar", "tar")
         pieces = archive_pieces(manifest, self._content.read)
         return await self._content.send(request, HTTPStatus.OK, headers, archive_length(manifest), pieces)
+
+    async def get_zip(self, request: web.Request) -> web.StreamResponse:
+        """GET or HEAD archive.zip: the same as a zip; its length is not known before."""
+        manifest = await self._results(request)
+        headers = _archive_headers(manifest, "application/zip", "zip")
+        pieces = zip_pieces(manifest, self._content.read, self._volume.run)
+        return await self._content.send(request, HTTPStatus.OK, headers, None, pieces)
 
     async def _published(self, job_uid: str) -> Manifest | None:
         """The job's published results, those included whose verdict is not known here yet."""
@@ -99,6 +100,16 @@ class Files:
         if manifest is None:
             raise _nothing_yet(asked)
         return manifest
+
+
+def _archive_headers(manifest: Manifest, content_type: str, ending: str) -> dict[str, str]:
+    return {
+        "ETag": f'"{manifest.pod_uid}"',
+        "Cache-Control": "private, no-cache",
+        "Content-Type": content_type,
+        "Content-Disposition": attachment(f"{manifest.job}.{ending}"),
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 def _nothing_yet(asked: Asked) -> Refusal:
