@@ -1,4 +1,4 @@
-"""The two questions about EdgeJobs that the gateway asks the API server: may this user read it, and how is it.
+"""What the gateway asks the API server: may this user read an EdgeJob, how is it, and who signs users' certificates.
 
 Owns what the gateway reads of an EdgeJob. Remembers nothing, and writes nothing but the review itself.
 """
@@ -15,6 +15,7 @@ from edgewise.kube.tokens import User
 
 Answer = TypeVar("Answer")
 
+_AUTHENTICATION: Final = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 _ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
@@ -61,6 +62,10 @@ class _AccessReview(Struct, frozen=True):
     status: _AccessStatus
 
 
+class _Authentication(Struct, frozen=True):
+    data: dict[str, str] = {}
+
+
 class Cluster:
     """The API server, asked with the gateway's own ServiceAccount. Names must be ones that Kubernetes allows."""
 
@@ -104,6 +109,17 @@ class Cluster:
         except Unreachable as error:
             raise ClusterUnreachable(str(error)) from error
         return _decoded(answer, EdgeJobView)
+
+    async def client_ca(self) -> str:
+        """The CAs, as PEM, that sign the certificates of the cluster's users. Raises `ClusterUnreachable`."""
+        try:
+            answer = await self._kube.ask("GET", _AUTHENTICATION)
+        except (Refused, Unreachable) as error:
+            raise ClusterUnreachable(str(error)) from error
+        authorities = _decoded(answer, _Authentication).data.get("client-ca-file")
+        if not authorities:
+            raise ClusterUnreachable(f"{_AUTHENTICATION} has no client-ca-file: the cluster takes no certificates")
+        return authorities
 
 
 def _decoded(answer: bytes, kind: type[Answer]) -> Answer:

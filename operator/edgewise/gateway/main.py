@@ -15,6 +15,7 @@ from aiohttp import web
 from edgewise.gateway.announce import Announcer
 from edgewise.gateway.app import probes_app, public_app
 from edgewise.gateway.attempts import Attempts
+from edgewise.gateway.client_ca import follow_client_ca
 from edgewise.gateway.cluster import Cluster
 from edgewise.gateway.content import Content
 from edgewise.gateway.files import Files
@@ -82,6 +83,7 @@ class Gateway:
             async with asyncio.TaskGroup() as background:
                 background.create_task(announcer.run())
                 background.create_task(sweep(volume, cluster))
+                background.create_task(follow_client_ca(cluster, certificate))
                 background.create_task(certificate.watch(loaded, self._check_seconds))
                 self._waiting_for = f"waiting for a certificate in {settings.tls_dir}"
                 await loaded.wait()

@@ -37,9 +37,9 @@ def document() -> dict[str, Any]:
             "title": "Edgewise gateway",
             "version": "v1",
             "description": "Takes results from the agents of an edge fleet and serves them to users. Users send a "
-            "Kubernetes token; who may get the EdgeJob may read its results.",
+            "Kubernetes token or show a client certificate of the cluster; who may get an EdgeJob may read its results.",
         },
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"certificate": []}],
         "paths": {
             f"{job}/files": {
                 "get": _operation("What a job has brought home", _json("Listing"), _READ_REFUSALS),
@@ -112,7 +112,13 @@ def document() -> dict[str, Any]:
         },
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "a Kubernetes token"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "a Kubernetes token"},
+                "certificate": {
+                    "type": "mutualTLS",
+                    "description": "a client certificate of the cluster; not for uploads",
+                },
+            },
         },
     }
 
