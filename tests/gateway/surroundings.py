@@ -148,6 +148,8 @@ class ApiServer:
     jobs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     client_ca: str = ""
     """what signs users' certificates; empty: the gateway may not know"""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """those of every Namespace"""
     broken: bool = False
     without_kinds: bool = False
     asked: list[str] = field(default_factory=list)
@@ -171,6 +173,8 @@ class ApiServer:
                 web.post("/apis/authentication.k8s.io/v1/tokenreviews", self._review_token),
                 web.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", self._review_access),
                 web.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication", self._get_ca),
+                web.get("/api/v1/namespaces/{ns}", self._get_namespace),
+                web.get("/apis/edgewise.dev/v1alpha1/edgejobs", self._list_jobs),
                 web.get("/apis/edgewise.dev/v1alpha1/namespaces/{ns}/edgejobs/{job}", self._get_job),
             ]
         )
@@ -180,7 +184,7 @@ class ApiServer:
     async def _noting(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if "configmaps" not in request.path:  # that one is asked by the clock
+        if "configmaps" not in request.path and not request.path.endswith("/edgejobs"):  # asked by the clock
             self.asked.append(request.path.rpartition("/")[2])
         if self.broken:
             return web.json_response({"kind": "Status", "message": "etcd is away", "reason": "Unavailable"}, status=503)
@@ -210,6 +214,17 @@ class ApiServer:
         if not self.client_ca:
             return web.json_response({"kind": "Status", "reason": "Forbidden", "message": "no"}, status=403)
         return web.json_response({"data": {"client-ca-file": self.client_ca}})
+
+    async def _get_namespace(self, request: web.Request) -> web.Response:
+        metadata = {"name": request.match_info["ns"], "annotations": self.annotations}
+        return web.json_response({"metadata": metadata})
+
+    async def _list_jobs(self, request: web.Request) -> web.Response:
+        """In pages of one."""
+        jobs = list(self.jobs.values())
+        first = int(request.query.get("continue", "0"))
+        metadata = {"continue": str(first + 1)} if first + 1 < len(jobs) else {}
+        return web.json_response({"metadata": metadata, "items": jobs[first : first + 1]})
 
     async def _get_job(self, request: web.Request) -> web.Response:
         if self.without_kinds:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from edgewise.gateway.archive import zip_pieces
 from edgewise.gateway.files import Listing
+from edgewise.gateway.store import Store
 from edgewise_agent.wire import Manifest, RefusedFile, ResultFile, Verdict
 from msgspec.structs import replace
 
@@ -172,21 +173,34 @@ async def test_a_zip_of_more_and_larger_files_than_the_old_format_takes(monkeypa
         assert archive.read("65999.csv") == b"aa"
 
 
-async def test_an_answer_that_can_not_be_finished_is_cut_off(world: World) -> None:
-    content = bytes(2**20)
+async def test_content_that_is_lost_or_short_is_said_and_never_altered(world: World) -> None:
     async with world.gateway() as agent, world.client("ada") as user:
-        await send(agent, {"big.bin": content})
+        await send(agent, {"big.bin": bytes(2**20)})
         await published(user)
         (blob,) = world.on_volume("jobs/*/blobs/*")
         with blob.open("r+b") as file:
             file.truncate(1000)
-        with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
-            async with user.get(f"{JOB}/files/big.bin") as response:
-                await response.read()
-        blob.unlink()
-        status, problem = await refusal(user, f"{JOB}/files/big.bin")
-        assert (status, problem.reason) == (500, "ContentLost")
-        assert "big.bin" in problem.detail
+        for gone in (False, True):
+            if gone:
+                blob.unlink()
+            for path in ("files/big.bin", "archive.tar", "archive.zip"):
+                status, problem = await refusal(user, f"{JOB}/{path}")
+                assert (status, problem.reason) == (404, "ContentLost")
+                assert "big.bin" in problem.detail
+
+
+async def test_an_answer_that_can_not_be_finished_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "lost_of", lambda *_: None)  # it is cut while it is sent
+    async with world.gateway() as agent, world.client("ada") as user:
+        await send(agent, {"big.bin": bytes(2**20)})
+        await published(user)
+        (blob,) = world.on_volume("jobs/*/blobs/*")
+        with blob.open("r+b") as file:
+            file.truncate(1000)
+        for path in ("files/big.bin", "archive.tar", "archive.zip"):
+            with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
+                async with user.get(f"{JOB}/{path}") as response:
+                    await response.read()
 
 
 @pytest.mark.parametrize(

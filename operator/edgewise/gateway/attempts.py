@@ -24,7 +24,7 @@ _LOG_TYPE = "text/plain; charset=utf-8"
 class ListedAttempt(Struct, frozen=True, kw_only=True, rename="camel"):
     """One attempt that has come home. `verdict`: Published (the job's results), Superseded (not), or Pending.
 
-    `files` and `logs` are counts, `bytes` is the size of the files.
+    `files` and `logs` are counts, `bytes` is the size of the files. `removedAt`: since when their content is gone.
     """
 
     number: int
@@ -35,6 +35,7 @@ class ListedAttempt(Struct, frozen=True, kw_only=True, rename="camel"):
     bytes_: int
     files: int
     logs: int
+    removed_at: datetime | None = None
 
 
 class AttemptList(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -57,6 +58,7 @@ class AttemptFiles(Struct, frozen=True, kw_only=True, rename="camel"):
     node: str
     completed_at: datetime
     verdict: Verdict
+    removed_at: datetime | None = None
     skipped: int = 0
     refused_count: int = 0
     refused: tuple[RefusedFile, ...] = ()
@@ -85,6 +87,7 @@ class Attempts:
                 bytes_=sum(file.bytes_ for file in kept.manifest.files),
                 files=len(kept.manifest.files),
                 logs=len(kept.manifest.logs),
+                removed_at=kept.removed.at if kept.removed else None,
             )
             for kept in await self._volume.attempts(asked.uid)
         )
@@ -155,6 +158,7 @@ def _described(
         node=manifest.node,
         completed_at=manifest.completed_at,
         verdict=kept.verdict,
+        removed_at=kept.removed.at if kept.removed else None,
         skipped=manifest.skipped,
         refused_count=manifest.refused_count,
         refused=manifest.refused,

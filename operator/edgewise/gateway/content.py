@@ -5,7 +5,7 @@ A name in a request is looked up in a manifest by the caller and never used as a
 
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -39,6 +39,20 @@ class Content:
         self._volume = volume
         self._metrics = metrics
 
+    async def ensure(self, manifest: Manifest, files: Iterable[ResultFile]) -> None:
+        """Returns if all of these files of `manifest` are on the volume, in their full size. Raises `Refusal` (404)."""
+        removed = await self._volume.removed(manifest.job_uid, manifest.pod_uid)
+        if removed is not None:
+            raise Refusal(
+                HTTPStatus.NOT_FOUND,
+                "Removed",
+                f"The files of attempt {manifest.attempt} of EdgeJob {manifest.namespace}/{manifest.job} were removed "
+                f"at {removed.at:%Y-%m-%dT%H:%M:%SZ}. {removed.why}",
+            )
+        lost = await self._volume.lost_of(manifest.job_uid, files)
+        if lost is not None:
+            raise _lost(manifest, lost)
+
     async def send_file(
         self, request: web.Request, manifest: Manifest, file: ResultFile, content_type: str, disposition: str
     ) -> web.StreamResponse:
@@ -51,6 +65,7 @@ class Content:
             "Content-Disposition": disposition,
             "X-Content-Type-Options": "nosniff",
         }
+        await self.ensure(manifest, (file,))
         if _matches(request.headers.get("If-None-Match", ""), file.sha256):
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=_without_type(headers))
         span = _span(request, file)
@@ -107,12 +122,7 @@ class Content:
         try:
             return await self._volume.open_blob(manifest.job_uid, file.sha256)
         except FileNotFoundError:
-            raise Refusal(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                "ContentLost",
-                f"The content of {file.name!r} of EdgeJob {manifest.namespace}/{manifest.job} (SHA-256 {file.sha256}) "
-                "is not on the results volume any more: an admin should restore it from a backup.",
-            ) from None
+            raise _lost(manifest, file) from None
 
     async def _read(self, source: BinaryIO, span: Span) -> AsyncGenerator[bytes, None]:
         rest = span.end - span.start
@@ -123,6 +133,15 @@ class Content:
                 raise ConnectionAbortedError(f"{source.name} is {rest} bytes short: the answer is cut off here")
             rest -= len(piece)
             yield piece
+
+
+def _lost(manifest: Manifest, file: ResultFile) -> Refusal:
+    return Refusal(
+        HTTPStatus.NOT_FOUND,
+        "ContentLost",
+        f"The content of {file.name!r} of EdgeJob {manifest.namespace}/{manifest.job} (SHA-256 {file.sha256}) is not "
+        "on the results volume any more, though nobody removed it: an admin should restore it from a backup.",
+    )
 
 
 def attachment(name: str) -> str:

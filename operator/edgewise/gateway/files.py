@@ -18,15 +18,19 @@ from edgewise.gateway.volume import Volume
 
 
 class Listing(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a job brought home. `Partial`: some files were refused; `Pending` and `Uploading`: nothing published yet."""
+    """What a job brought home. `Partial`: some files were refused; `Pending` and `Uploading`: nothing published yet.
+
+    `Removed`: the time of the files, which are still listed, is over.
+    """
 
     namespace: str
     job: str
     uid: str
-    state: Literal["Pending", "Uploading", "Complete", "Partial"]
+    state: Literal["Pending", "Uploading", "Complete", "Partial", "Removed"]
     attempt: int | None = None
     node: str | None = None
     completed_at: datetime | None = None
+    removed_at: datetime | None = None
     skipped: int = 0
     refused_count: int = 0
     refused: tuple[RefusedFile, ...] = ()
@@ -50,6 +54,7 @@ class Files:
             uploading = await self._volume.is_uploading(asked.uid)
             state: Literal["Uploading", "Pending"] = "Uploading" if uploading else "Pending"
             return json_response(Listing(namespace=asked.namespace, job=asked.name, uid=asked.uid, state=state))
+        removed = await self._volume.removed(asked.uid, manifest.pod_uid)
         return json_response(
             Listing(
                 namespace=asked.namespace,
@@ -57,7 +62,8 @@ class Files:
                 uid=asked.uid,
                 attempt=manifest.attempt,
                 node=manifest.node,
-                state="Partial" if manifest.refused_count else "Complete",
+                state="Removed" if removed else "Partial" if manifest.refused_count else "Complete",
+                removed_at=removed.at if removed else None,
                 completed_at=manifest.completed_at,
                 skipped=manifest.skipped,
                 refused_count=manifest.refused_count,
@@ -75,6 +81,7 @@ class Files:
     async def get_tar(self, request: web.Request) -> web.StreamResponse:
         """GET or HEAD archive.tar: all files in one, in the listing's order."""
         manifest = await self._results(request)
+        await self._content.ensure(manifest, manifest.files)
         headers = _archive_headers(manifest, "application/x-tar", "tar")
         pieces = archive_pieces(manifest, self._content.read)
         return await self._content.send(request, HTTPStatus.OK, headers, archive_length(manifest), pieces)
@@ -82,6 +89,7 @@ class Files:
     async def get_zip(self, request: web.Request) -> web.StreamResponse:
         """GET or HEAD archive.zip: the same as a zip; its length is not known before."""
         manifest = await self._results(request)
+        await self._content.ensure(manifest, manifest.files)
         headers = _archive_headers(manifest, "application/zip", "zip")
         pieces = zip_pieces(manifest, self._content.read, self._volume.run)
         return await self._content.send(request, HTTPStatus.OK, headers, None, pieces)

@@ -48,6 +48,18 @@ class Layout:
         """The note that an attempt's files are not the job's results."""
         return self.jobs / job_uid / "aside" / f"{pod_uid}.json"
 
+    def removed(self, job_uid: str, pod_uid: str) -> Path:
+        """The note that an attempt's content was removed."""
+        return self.jobs / job_uid / "removed" / f"{pod_uid}.json"
+
+    def retention(self, job_uid: str) -> Path:
+        """How long the job's content is kept."""
+        return self.jobs / job_uid / "retention.json"
+
+    def untidy(self, job_uid: str) -> Path:
+        """The mark of a removal that has begun and not ended."""
+        return self.jobs / job_uid / "untidy"
+
     def published(self, job_uid: str) -> Path:
         """The note of whose files are the job's results."""
         return self.jobs / job_uid / "published.json"

@@ -21,8 +21,10 @@ from edgewise.gateway.content import Content
 from edgewise.gateway.files import Files
 from edgewise.gateway.identity import Identity
 from edgewise.gateway.metrics import Metrics
+from edgewise.gateway.quota import Quotas
 from edgewise.gateway.readers import Readers
 from edgewise.gateway.records import StoreBusy
+from edgewise.gateway.retention import keep_to_retention
 from edgewise.gateway.settings import SettingError, Settings
 from edgewise.gateway.store import Store
 from edgewise.gateway.sweep import sweep
@@ -74,7 +76,8 @@ class Gateway:
             agents = f"system:serviceaccount:{settings.namespace}:{settings.agent_service_account}"
             identity = Identity(Tokens(kube), cluster, agents)
             announcer = Announcer(volume, settings.operator_url, settings.ca_file, settings.token_file, self._metrics)
-            uploads = Uploads(volume, cluster, identity, self._metrics, announcer.announce)
+            quotas = Quotas(volume, cluster, settings.namespace_quota)
+            uploads = Uploads(volume, cluster, identity, quotas, self._metrics, announcer.announce)
             readers, content = Readers(volume, cluster, identity), Content(volume, self._metrics)
             files = Files(volume, readers, content, announcer)
             attempts = Attempts(volume, readers, content)
@@ -83,6 +86,7 @@ class Gateway:
             async with asyncio.TaskGroup() as background:
                 background.create_task(announcer.run())
                 background.create_task(sweep(volume, cluster))
+                background.create_task(keep_to_retention(volume, cluster, settings.attempts_kept))
                 background.create_task(follow_client_ca(cluster, certificate))
                 background.create_task(certificate.watch(loaded, self._check_seconds))
                 self._waiting_for = f"waiting for a certificate in {settings.tls_dir}"

@@ -19,9 +19,9 @@ _UPLOAD_REFUSALS = _REFUSALS | {
     410: "the job is deleted: discard these results",
     422: "a body, header or path that breaks a rule",
     425: "the attempt is not in the job's status yet, or its plan is not here: try again from the plan on",
-    507: "the results volume is full: try again later",
+    507: "the results volume, or the namespace's quota, is full: try again later",
 }
-_READ_REFUSALS = _REFUSALS | {404: "no such job or file, or no results yet"}
+_READ_REFUSALS = _REFUSALS | {404: "no such job or file, no results yet, or removed"}
 
 
 def document() -> dict[str, Any]:
@@ -37,7 +37,7 @@ def document() -> dict[str, Any]:
             "title": "Edgewise gateway",
             "version": "v1",
             "description": "Takes results from the agents of an edge fleet and serves them to users. Users send a "
-            "Kubernetes token or show a client certificate of the cluster; who may get an EdgeJob may read its results.",
+            "Kubernetes token or show a client certificate of the cluster; who may get a job may read its results.",
         },
         "security": [{"token": []}, {"certificate": []}],
         "paths": {

@@ -38,11 +38,33 @@ class AsideNote(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class RemovedNote(Struct, frozen=True, kw_only=True):
+    """That an attempt's content was removed, when, and why, as a sentence for people."""
+
+    at: datetime
+    why: str
+
+
+class RetentionNote(Struct, frozen=True, kw_only=True):
+    """How long after its completion a job's content is kept."""
+
+    results_seconds: float
+
+
+class Expirable(Struct, frozen=True, kw_only=True):
+    """An attempt with a final verdict and its content. `aside_at` is None for the one that is the job's results."""
+
+    pod_uid: UID
+    completed_at: datetime
+    aside_at: datetime | None
+
+
 class KeptAttempt(Struct, frozen=True, kw_only=True):
     """What an attempt brought home, and what the operator made of it."""
 
     manifest: Manifest
     verdict: Verdict
+    removed: RemovedNote | None = None
 
 
 class StoreBusy(Exception):

@@ -1,7 +1,7 @@
-"""The results volume: uploads, verdicts, and what is served. Blocking calls, made in threads by their callers.
+"""The results volume: uploads, verdicts, what is served, and what is removed.
 
-The store never decides who may do what, nor which attempt counts. Calls for one job must not overlap where the
-docstring says 'changes the job': the caller holds a lock for each job.
+All calls block: they are made in threads. The store never decides who may do what, nor which attempt counts. Calls
+for one job must not overlap where the docstring says 'changes the job': the caller holds a lock for each job.
 """
 
 import fcntl
@@ -10,12 +10,13 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from edgewise_agent.wire import BlobStatus, Manifest, ResultFile, UploadPlan, UploadStatus, Verdict
-from msgspec import json
+from msgspec import Struct, json
 
 from edgewise.gateway.durable import make_folder, move_file, replace_file, sync_folder
 from edgewise.gateway.layout import Layout
@@ -26,15 +27,19 @@ from edgewise.gateway.records import (
     AlreadyComplete,
     AsideNote,
     BytesMissing,
+    Expirable,
     JobIdentity,
     KeptAttempt,
     NoPlan,
     PublishedNote,
+    RemovedNote,
+    RetentionNote,
     StoreBusy,
     StoreDamaged,
     read_record,
     sizes_of,
 )
+from edgewise.gateway.usage import Usage
 from edgewise.gateway.verify import Mismatch, verify
 
 logger = logging.getLogger(__name__)
@@ -46,6 +51,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self._at = Layout(root)
         self._names = Names(self._at)
+        self._usage = Usage(self._at)
         self._lock = -1
 
     def open(self) -> None:
@@ -130,7 +136,10 @@ class Store:
         plan = accepted.plan
         if missing := self._missing(job_uid, pod_uid, plan):
             raise BytesMissing(missing)
-        rows = self._verify_all(job_uid, pod_uid, plan, stop)
+        try:
+            rows = self._verify_all(job_uid, pod_uid, plan, stop)
+        finally:
+            self._usage.changed(job_uid)
         manifest = Manifest(
             namespace=job.namespace,
             job=job.name,
@@ -226,15 +235,95 @@ class Store:
 
     def remove(self, job_uid: str, pod_uid: str) -> None:
         """Removes a complete attempt and the content that no other attempt has. Changes the job. Idempotent."""
+        if not self._at.job(job_uid).exists():
+            return
+        self._begin_removal(job_uid)
         published = read_record(self._at.published(job_uid), PublishedNote)
         if published is not None and published.pod_uid == pod_uid:
             self._at.published(job_uid).unlink()
-        for record in (self._at.manifest(job_uid, pod_uid), self._at.aside(job_uid, pod_uid)):
-            if record.exists():
-                record.unlink()
-                sync_folder(record.parent)
-        self._drop_unused_blobs(job_uid)
+        for record in (self._at.manifest, self._at.aside, self._at.removed):
+            path = record(job_uid, pod_uid)
+            if path.exists():
+                path.unlink()
+                sync_folder(path.parent)
+        self.tidy(job_uid)
+
+    # ---- retention
+
+    def job_uids(self) -> list[str]:
+        """All jobs of which anything is here."""
+        return [folder.name for folder in self._at.jobs.iterdir()]
+
+    def keep_for(self, job_uid: str, results_seconds: float | None) -> None:
+        """Notes how long the job's content is kept after its completion; None: for ever. Changes the job. Idempotent.
+
+        Raises `VolumeFull`.
+        """
+        path = self._at.retention(job_uid)
+        if not self._at.job(job_uid).exists() or self.kept_for(job_uid) == results_seconds:
+            return
+        if results_seconds is None:
+            path.unlink()
+            sync_folder(path.parent)
+        else:
+            replace_file(path, json.encode(RetentionNote(results_seconds=results_seconds)), self._at.scratch)
+
+    def kept_for(self, job_uid: str) -> float | None:
+        """How many seconds after its completion a job's content is kept; None: for ever."""
+        note = read_record(self._at.retention(job_uid), RetentionNote)
+        return note.results_seconds if note is not None else None
+
+    def expirable(self, job_uid: str) -> list[Expirable]:
+        """The job's attempts with a final verdict whose content is here."""
+        found = []
+        for path in (self._at.jobs / job_uid / "attempts").glob("*.json"):
+            pod_uid = path.stem
+            if self._at.removed(job_uid, pod_uid).exists() or self.verdict(job_uid, pod_uid) is Verdict.PENDING:
+                continue
+            completed = read_record(path, _Completion)
+            aside = read_record(self._at.aside(job_uid, pod_uid), AsideNote)
+            if completed is None:
+                continue
+            published = self.verdict(job_uid, pod_uid) is Verdict.PUBLISHED
+            aside_at = aside.at if aside is not None and not published else None
+            found.append(Expirable(pod_uid=pod_uid, completed_at=completed.completed_at, aside_at=aside_at))
+        return found
+
+    def expire(self, job_uid: str, pod_uid: str, now: datetime, why: str) -> None:
+        """Removes the content that only this attempt counts on; its manifest stays. Changes the job. Idempotent.
+
+        Raises `VolumeFull`, before anything is removed.
+        """
+        note = self._at.removed(job_uid, pod_uid)
+        if not self._at.manifest(job_uid, pod_uid).exists() or note.exists():
+            return
+        self._begin_removal(job_uid)
+        make_folder(note.parent)
+        replace_file(note, json.encode(RemovedNote(at=now, why=why)), self._at.scratch)
+        self.tidy(job_uid)
+
+    def forget(self, job_uid: str) -> None:
+        """Removes what is left of a deleted job, once no attempt has content any more. Changes the job. Idempotent."""
+        pods = [path.stem for path in (self._at.jobs / job_uid / "attempts").glob("*.json")]
+        if all(self._at.removed(job_uid, pod_uid).exists() for pod_uid in pods):
+            for pod_uid in pods:
+                self.remove(job_uid, pod_uid)
+
+    def tidy(self, job_uid: str) -> None:
+        """Ends a removal, also one that a crash has cut short. Changes the job. Idempotent."""
+        if self._at.untidy(job_uid).exists():
+            self._drop_unused_blobs(job_uid)
+            self._at.untidy(job_uid).unlink()
+            self._usage.changed(job_uid)
         self._drop_empty_job(job_uid)
+
+    def held_bytes(self, namespace: str, without: frozenset[tuple[str, str]]) -> int:
+        """How much the jobs of a namespace take on the volume, the uploads under way of `without` left out."""
+        return self._usage.held_bytes(namespace, without)
+
+    def new_bytes(self, job_uid: str, sizes: Mapping[str, int]) -> int:
+        """How much those contents will add to what the job has."""
+        return sum(size for sha256, size in sizes.items() if not self._at.blob(job_uid, sha256).exists())
 
     # ---- serving
 
@@ -267,8 +356,13 @@ class Store:
         kept = []
         for path in (self._at.jobs / job_uid / "attempts").glob("*.json"):
             if (manifest := read_record(path, Manifest)) is not None:
-                kept.append(KeptAttempt(manifest=manifest, verdict=self.verdict(job_uid, manifest.pod_uid)))
+                verdict, removed = self.verdict(job_uid, manifest.pod_uid), self.removed(job_uid, manifest.pod_uid)
+                kept.append(KeptAttempt(manifest=manifest, verdict=verdict, removed=removed))
         return sorted(kept, key=lambda attempt: (attempt.manifest.attempt, attempt.manifest.completed_at))
+
+    def removed(self, job_uid: str, pod_uid: str) -> RemovedNote | None:
+        """When and why an attempt's content was removed; None if it was not."""
+        return read_record(self._at.removed(job_uid, pod_uid), RemovedNote)
 
     def is_uploading(self, job_uid: str) -> bool:
         """Whether an upload is under way or waits for its verdict."""
@@ -276,6 +370,16 @@ class Store:
             return True
         pods = [path.stem for path in (self._at.jobs / job_uid / "attempts").glob("*.json")]
         return any(self.verdict(job_uid, pod_uid) is Verdict.PENDING for pod_uid in pods)
+
+    def lost_of(self, job_uid: str, files: Iterable[ResultFile]) -> ResultFile | None:
+        """The first of these files whose content is not here, or not in its full size; None if all are."""
+        for file in files:
+            try:
+                if self._at.blob(job_uid, file.sha256).stat().st_size != file.bytes_:
+                    return file
+            except FileNotFoundError:
+                return file
+        return None
 
     def open_blob(self, job_uid: str, sha256: str) -> BinaryIO:
         """Verified content, for reading; stays readable when it is removed meanwhile. Raises `FileNotFoundError`."""
@@ -327,9 +431,16 @@ class Store:
         if folder.parent.is_dir() and not any(folder.parent.iterdir()):
             folder.parent.rmdir()
 
+    def _begin_removal(self, job_uid: str) -> None:
+        """From here on a crash leaves a mark, so that `tidy` finds what was to go."""
+        if not self._at.untidy(job_uid).exists():
+            replace_file(self._at.untidy(job_uid), b"", self._at.scratch)
+
     def _drop_unused_blobs(self, job_uid: str) -> None:
         used: set[str] = set()
         for path in (self._at.jobs / job_uid / "attempts").glob("*.json"):
+            if self._at.removed(job_uid, path.stem).exists():
+                continue
             if (manifest := read_record(path, Manifest)) is not None:
                 used.update(sizes_of(manifest))
         for path in (self._at.staging / job_uid).glob("*/plan.json"):
@@ -341,10 +452,24 @@ class Store:
 
     def _drop_empty_job(self, job_uid: str) -> None:
         held = ((self._at.staging / job_uid).glob("*"), (self._at.jobs / job_uid / "attempts").glob("*.json"))
-        if any(any(entries) for entries in held) or (job := self.job(job_uid)) is None:
+        if any(any(entries) for entries in held) or not (self._at.jobs / job_uid).is_dir():
             return
-        self._names.forget(job)
+        if (job := self.job(job_uid)) is not None:
+            self._names.forget(job)
+        # The record that it is there goes last: a crash before leaves a job that the next call finds again.
+        for part in (self._at.jobs / job_uid).iterdir():
+            if part.is_dir():
+                shutil.rmtree(part)
+            elif part != self._at.job(job_uid):
+                part.unlink()
         shutil.rmtree(self._at.jobs / job_uid)
+        self._usage.changed(job_uid)
+
+
+class _Completion(Struct, frozen=True, rename="camel"):
+    """What retention reads of a manifest."""
+
+    completed_at: datetime
 
 
 def _is_csv(name: str) -> bool:

@@ -24,6 +24,7 @@ from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.partial import BlobWriter
 from edgewise.gateway.plans import plan_fault
 from edgewise.gateway.problems import Refusal, json_response
+from edgewise.gateway.quota import Quotas
 from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan, sizes_of
 from edgewise.gateway.turns import Turn, Turns
 from edgewise.gateway.volume import Volume
@@ -63,6 +64,7 @@ class Uploads:
         volume: Volume,
         cluster: Cluster,
         identity: Identity,
+        quotas: Quotas,
         metrics: Metrics,
         completed: Callable[[str, str], None],
     ) -> None:
@@ -70,6 +72,7 @@ class Uploads:
         self._volume = volume
         self._cluster = cluster
         self._identity = identity
+        self._quotas = quotas
         self._metrics = metrics
         self._completed = completed
         self._turns = Turns()
@@ -84,10 +87,10 @@ class Uploads:
         long = request.content_length is None or request.content_length > LONG_PLAN_BYTES
         async with self._long_plans if long else nullcontext():
             plan = await self._volume.run(_plan, await _read_body(request))
-            job = await self._attempt_of(plan, job_uid, pod_uid, node)
+            view = await self._attempt_of(plan, job_uid, pod_uid, node)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
                 try:
-                    status = await self._volume.accept(job, pod_uid, node, plan)
+                    status = await self._volume.accept(_identity(view), pod_uid, node, plan)
                 except AlreadyComplete:
                     raise Refusal(
                         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -97,6 +100,9 @@ class Uploads:
                     ) from None
                 sizes = sizes_of(plan)
                 self._known[job_uid, pod_uid] = _Upload(node, plan.namespace, plan.job, sizes)
+                await self._volume.keep_for(job_uid, view.results_seconds)
+        if not status.complete:
+            await self._quotas.admit(plan.namespace, job_uid, pod_uid, sizes, anew=True)
         needed = sum(sizes[blob.sha256] - blob.offset for blob in status.missing)
         if needed > await self._volume.free_bytes():
             raise Refusal(
@@ -127,6 +133,7 @@ class Uploads:
             if not body.costly and offset + (request.content_length or 0) > size:
                 raise _too_long(sha256, size)
             if held < size:
+                await self._quotas.admit(upload.namespace, job_uid, pod_uid, upload.sizes)
                 async with self._writing(job_uid, pod_uid, sha256) as writer:
                     held = await self._receive(request, turn, writer, size, body)
         return json_response(BlobStatus(sha256=sha256, offset=held))
@@ -153,11 +160,12 @@ class Uploads:
                 raise Refusal(
                     HTTPStatus.SERVICE_UNAVAILABLE, "Stopping", "The gateway is being restarted: try again."
                 ) from None
+        self._quotas.release(job_uid, pod_uid)
         self._metrics.manifests.inc()
         self._completed(job_uid, pod_uid)
         return json_response(manifest)
 
-    async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> JobIdentity:
+    async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> EdgeJobView:
         """The job, once its status is seen to have that attempt in that pod on that node."""
         view = await self._live_job(plan.namespace, plan.job, job_uid, pod_uid, node)
         attempt = view.attempt_of(pod_uid)
@@ -176,8 +184,7 @@ class Uploads:
                 f"Pod {pod_uid} of EdgeJob {plan.namespace}/{plan.job} is {attempt.pod_name}, attempt "
                 f"{attempt.number}; the plan says {plan.pod_name}, attempt {plan.attempt}.",
             )
-        meta = view.metadata
-        return JobIdentity(uid=meta.uid, namespace=meta.namespace, name=meta.name, created_at=meta.creation_timestamp)
+        return view
 
     async def _upload_of(self, request: web.Request, job_uid: str, pod_uid: str) -> _Upload:
         """The upload that `request` goes on with, once it is seen to be its agent's, and the job to be there still."""
@@ -216,6 +223,7 @@ class Uploads:
             self._known.pop((job_uid, pod_uid), None)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
                 await self._volume.discard(job_uid, pod_uid)
+            self._quotas.release(job_uid, pod_uid)
         raise Refusal(
             HTTPStatus.GONE,
             "JobGone",
@@ -275,6 +283,11 @@ class Uploads:
                 "BadEncoding",
                 f"The body can't be decoded: {error}. Send one gzip member a request, or the bytes as they are.",
             ) from None
+
+
+def _identity(view: EdgeJobView) -> JobIdentity:
+    meta = view.metadata
+    return JobIdentity(uid=meta.uid, namespace=meta.namespace, name=meta.name, created_at=meta.creation_timestamp)
 
 
 def _plan(body: bytes) -> UploadPlan:
