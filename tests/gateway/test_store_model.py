@@ -41,6 +41,8 @@ class Attempt:
     """committed bytes by the SHA-256 that they are sent under"""
     manifest: Manifest | None = None
     pending: bool = False
+    removed: bool = False
+    """its content is removed, its manifest stays"""
 
 
 def plan_for(pod: str, given: dict[str, bytes], said: dict[str, bytes]) -> UploadPlan:
@@ -60,6 +62,7 @@ class StoreModel(RuleBasedStateMachine):
         self.stored: set[str] = set()
         """content that is verified and kept for the job"""
         self.published: str | None = None
+        self.kept_for: float | None = None
         self.store = self.opened()
 
     def teardown(self) -> None:
@@ -77,7 +80,7 @@ class StoreModel(RuleBasedStateMachine):
         return len(self.attempts[pod].held.get(sha256(content), b""))
 
     def used(self) -> set[str]:
-        kept = [attempt.manifest or attempt.plan for attempt in self.attempts.values()]
+        kept = [attempt.manifest or attempt.plan for attempt in self.attempts.values() if not attempt.removed]
         return {sha for plan in kept if plan is not None for sha in sizes_of(plan)}
 
     @rule(pod=pods, given=files, said=logs)
@@ -214,8 +217,38 @@ class StoreModel(RuleBasedStateMachine):
         self.store.discard(JOB_UID, pod)
         if self.attempts[pod].manifest is None:
             self.attempts[pod] = Attempt()
-        if not any(attempt.plan or attempt.manifest for attempt in self.attempts.values()):
+        if not self.anything():
             self.stored.clear()
+
+    def anything(self) -> bool:
+        """Whether the job is known here."""
+        return any(attempt.plan or attempt.manifest for attempt in self.attempts.values())
+
+    @rule(pod=pods)
+    def expire(self, pod: str) -> None:
+        attempt = self.attempts[pod]
+        self.store.expire(JOB_UID, pod, NOW, "Its time is over.")
+        if attempt.manifest is not None and not attempt.removed:
+            attempt.removed = True
+            self.stored &= self.used()
+
+    @rule(seconds=st.sampled_from((None, 3600.0)))
+    def keep_for(self, seconds: float | None) -> None:
+        self.store.keep_for(JOB_UID, seconds)
+        self.kept_for = seconds if self.anything() else None
+
+    @rule()
+    def tidy(self) -> None:
+        self.store.tidy(JOB_UID)
+
+    @rule()
+    def forget(self) -> None:
+        self.store.forget(JOB_UID)
+        home = {pod: attempt for pod, attempt in self.attempts.items() if attempt.manifest is not None}
+        if home and all(attempt.removed for attempt in home.values()):
+            self.attempts |= {pod: Attempt() for pod in home}
+            self.published = None
+            self.stored &= self.used()
 
     @invariant()
     def the_disk_says_the_same(self) -> None:
@@ -226,12 +259,22 @@ class StoreModel(RuleBasedStateMachine):
                     assert self.store.offset(JOB_UID, pod, sha256(content)) == self.offset(pod, content)
         published = self.attempts[self.published].manifest if self.published else None
         assert self.store.published(JOB_UID) == published
-        for file in published.files if published else ():
+        here = published is not None and self.published is not None and not self.attempts[self.published].removed
+        for file in published.files if published is not None and here else ():
             with self.store.open_blob(JOB_UID, file.sha256) as blob:
                 assert hashlib.sha256(blob.read()).hexdigest() == file.sha256
         expected = {(JOB_UID, pod) for pod, attempt in self.attempts.items() if attempt.pending}
         assert set(self.store.pending()) == expected
-        anything = any(attempt.plan or attempt.manifest for attempt in self.attempts.values())
+        anything = self.anything()
+        self.kept_for = self.kept_for if anything else None
+        assert self.store.kept_for(JOB_UID) == self.kept_for
+        for pod, attempt in self.attempts.items():
+            assert (self.store.removed(JOB_UID, pod) is not None) == attempt.removed
+        settled = {pod for pod, one in self.attempts.items() if one.manifest and not one.pending and not one.removed}
+        assert {attempt.pod_uid for attempt in self.store.expirable(JOB_UID)} == settled
+        sizes = {sha256(content): len(content) for content in CONTENTS}
+        everybody = frozenset((JOB_UID, pod) for pod in self.attempts)
+        assert self.store.held_bytes("demo", everybody) == sum(sizes[name] for name in self.stored)
         assert self.store.newest("demo", "faces") == (JOB_UID if anything else None)
         assert (self.store.job(JOB_UID) is not None) == anything
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from edgewise.gateway.content import Content, attachment
 from edgewise.gateway.listed import ListedFile, find_file, listed, media_type
 from edgewise.gateway.problems import Refusal, json_response
-from edgewise.gateway.readers import Asked, Readers
+from edgewise.gateway.readers import Asked, Readers, results_lost
 from edgewise.gateway.records import KeptAttempt
 from edgewise.gateway.volume import Volume
 
@@ -137,6 +137,8 @@ class Attempts:
         for kept in reversed(await self._volume.attempts(asked.uid)):
             if str(kept.manifest.attempt) == number:
                 return asked, kept
+        if asked.results is not None and str(asked.results.attempt) == number:
+            raise results_lost(asked, asked.results)
         raise Refusal(
             HTTPStatus.NOT_FOUND,
             "NoSuchAttempt",

@@ -53,8 +53,22 @@ class _JobSpec(Struct, frozen=True):
     retention: _Retention = _Retention()
 
 
+class JobResults(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An EdgeJob's status.results, as far as the gateway reads it."""
+
+    state: str = ""
+    attempt: int | None = None
+    pod_uid: str | None = field(default=None, name="podUID")
+
+    @property
+    def are_home(self) -> bool:
+        """Whether the operator has said which attempt's files they are."""
+        return self.state in ("Complete", "Partial") and self.pod_uid is not None
+
+
 class _JobStatus(Struct, frozen=True, kw_only=True):
     attempts: tuple[JobAttempt, ...] = ()
+    results: JobResults | None = None
 
 
 class EdgeJobView(Struct, frozen=True, kw_only=True):

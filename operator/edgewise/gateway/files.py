@@ -10,23 +10,25 @@ from msgspec import Struct
 
 from edgewise.gateway.announce import Announcer
 from edgewise.gateway.archive import archive_length, archive_pieces, zip_pieces
+from edgewise.gateway.cluster import JobResults
 from edgewise.gateway.content import Content, attachment
 from edgewise.gateway.listed import ListedFile, find_file, listed, media_type
 from edgewise.gateway.problems import Refusal, json_response
-from edgewise.gateway.readers import Asked, Readers
+from edgewise.gateway.readers import Asked, Readers, results_lost
 from edgewise.gateway.volume import Volume
 
 
 class Listing(Struct, frozen=True, kw_only=True, rename="camel"):
     """What a job brought home. `Partial`: some files were refused; `Pending` and `Uploading`: nothing published yet.
 
-    `Removed`: the time of the files, which are still listed, is over.
+    `Removed`: the time of the files, which are still listed, is over. `Lost`: the job's status names results that are
+    not on the volume.
     """
 
     namespace: str
     job: str
     uid: str
-    state: Literal["Pending", "Uploading", "Complete", "Partial", "Removed"]
+    state: Literal["Pending", "Uploading", "Complete", "Partial", "Removed", "Lost"]
     attempt: int | None = None
     node: str | None = None
     completed_at: datetime | None = None
@@ -51,8 +53,7 @@ class Files:
         asked = await self._readers.admit(request)
         manifest = await self._published(asked.uid)
         if manifest is None:
-            uploading = await self._volume.is_uploading(asked.uid)
-            state: Literal["Uploading", "Pending"] = "Uploading" if uploading else "Pending"
+            state = await self._state_without(asked)
             return json_response(Listing(namespace=asked.namespace, job=asked.name, uid=asked.uid, state=state))
         removed = await self._volume.removed(asked.uid, manifest.pod_uid)
         return json_response(
@@ -94,6 +95,21 @@ class Files:
         pieces = zip_pieces(manifest, self._content.read, self._volume.run)
         return await self._content.send(request, HTTPStatus.OK, headers, None, pieces)
 
+    async def _state_without(self, asked: Asked) -> Literal["Pending", "Uploading", "Lost"]:
+        """How the results stand of which none are published here."""
+        if await self._lost(asked) is not None:
+            return "Lost"
+        return "Uploading" if await self._volume.is_uploading(asked.uid) else "Pending"
+
+    async def _lost(self, asked: Asked) -> JobResults | None:
+        """The results that the job's status names, if no attempt of that pod is here, nor on its way."""
+        results = asked.results
+        if results is None or results.pod_uid is None:
+            return None
+        if await self._volume.manifest(asked.uid, results.pod_uid) is not None:
+            return None
+        return None if await self._volume.plan(asked.uid, results.pod_uid) is not None else results
+
     async def _published(self, job_uid: str) -> Manifest | None:
         """The job's published results, those included whose verdict is not known here yet."""
         manifest = await self._volume.published(job_uid)
@@ -106,7 +122,8 @@ class Files:
         asked = await self._readers.admit(request)
         manifest = await self._published(asked.uid)
         if manifest is None:
-            raise _nothing_yet(asked)
+            lost = await self._lost(asked)
+            raise _nothing_yet(asked) if lost is None else results_lost(asked, lost)
         return manifest
 
 

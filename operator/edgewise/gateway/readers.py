@@ -9,7 +9,7 @@ from cachetools import TTLCache
 from edgewise_agent.wire import UID
 from msgspec import ValidationError, convert
 
-from edgewise.gateway.cluster import Cluster, EdgeJobView
+from edgewise.gateway.cluster import Cluster, EdgeJobView, JobResults
 from edgewise.gateway.identity import Identity, asking
 from edgewise.gateway.problems import Refusal
 from edgewise.gateway.volume import Volume
@@ -31,6 +31,12 @@ class Asked:
     def path(self) -> str:
         """Where the gateway serves what belongs to the job."""
         return f"/v1/namespaces/{self.namespace}/jobs/{self.name}"
+
+    @property
+    def results(self) -> JobResults | None:
+        """What the EdgeJob's status says of its results, once they are home."""
+        results = self.live.status.results if self.live is not None else None
+        return results if results is not None and results.are_home else None
 
 
 class Readers:
@@ -72,6 +78,17 @@ class Readers:
         if view is not None:
             self._current[namespace, job] = view
         return view
+
+
+def results_lost(asked: Asked, results: JobResults) -> Refusal:
+    """The job's status names results that are not on the volume."""
+    return Refusal(
+        HTTPStatus.NOT_FOUND,
+        "ResultsLost",
+        f"The status of EdgeJob {asked.namespace}/{asked.name} names the results of attempt {results.attempt} in pod "
+        f"{results.pod_uid}, but they are not on the results volume, as after the volume was restored from an older "
+        "backup: an admin should look for a newer one; else run the job again under another name.",
+    )
 
 
 def _is_uid(value: str) -> bool:
