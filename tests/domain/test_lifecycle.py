@@ -304,7 +304,6 @@ def test_deadlines() -> None:
         ({"apps": (app(inputs=[{"name": "p", "mountPath": "/data"}]),)}, "NotSupported", "spec.inputs"),
         ({"apps": (app(requires={"devices": [{"name": "camera"}]}),)}, "NotSupported", "spec.requires.devices"),
         ({"jobs": (job(spec={"completions": 2}),)}, "NotSupported", "spec.completions"),
-        ({"jobs": (job(spec={"retention": {"results": "7d"}}),)}, "NotSupported", "spec.retention.results"),
         ({"jobs": (job(spec={"placement": {"policy": "Guess"}}),)}, "UnknownPolicy", "one of ExpectedFinish, Score"),
     ],
 )

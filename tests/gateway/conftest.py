@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                 agent_service_account="edgewise-agent",
                 https_port=0,
                 http_port=0,
+                attempts_kept=timedelta(days=7),
+                namespace_quota=None,
                 log_level="INFO",
                 kubeconfig=tmp_path / "kubeconfig",
             ),

@@ -40,12 +40,19 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def plan_of(files: dict[str, bytes], *, attempt: int = 1, pod_name: str = "faces-11111-1") -> UploadPlan:
-    """The plan that an agent makes of these files."""
-    planned = tuple(
-        PlannedFile(name=name, bytes_=len(content), sha256=sha256(content)) for name, content in files.items()
+def plan_of(
+    files: dict[str, bytes],
+    *,
+    logs: dict[str, bytes] | None = None,
+    attempt: int = 1,
+    pod_name: str = "faces-11111-1",
+) -> UploadPlan:
+    """The plan that an agent makes of these files and logs."""
+    planned, said = (
+        tuple(PlannedFile(name=name, bytes_=len(content), sha256=sha256(content)) for name, content in given.items())
+        for given in (files, logs or {})
     )
-    return UploadPlan(namespace="demo", job="faces", attempt=attempt, pod_name=pod_name, files=planned)
+    return UploadPlan(namespace="demo", job="faces", attempt=attempt, pod_name=pod_name, files=planned, logs=said)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -68,9 +75,11 @@ class Authority:
 
     def write_pair(self, folder: Path, common_name: str) -> None:
         """Puts a new key and its certificate into `folder`, as kubelet names them in a TLS Secret."""
+        self._write_pair(folder, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]), "localhost")
+
+    def _write_pair(self, folder: Path, name: x509.Name, host: str) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        certificate = self._certificate(name, key, "localhost")
+        certificate = self._certificate(name, key, host)
         folder.mkdir(exist_ok=True)
         folder.joinpath("tls.key").write_bytes(
             key.private_bytes(
@@ -81,6 +90,12 @@ class Authority:
 
     def client_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.file)
+
+    def write_client(self, folder: Path, common_names: tuple[str, ...], organizations: tuple[str, ...] = ()) -> None:
+        """The same for a user of the cluster."""
+        names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in organizations]
+        names += [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in common_names]
+        self._write_pair(folder, x509.Name(names), "client")
 
     def _certificate(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, host: str | None) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
@@ -131,14 +146,25 @@ class ApiServer:
     readers: set[tuple[str, str, str]] = field(default_factory=set)
     """(username, namespace, job) that RBAC allows"""
     jobs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    client_ca: str = ""
+    """what signs users' certificates; empty: the gateway may not know"""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """those of every Namespace"""
     broken: bool = False
     without_kinds: bool = False
     asked: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    """those of the user whom the last access review was about"""
     url: str = ""
 
     def add_job(self, uid: str, attempts: list[dict[str, Any]], *, created: str = "2026-01-01T00:00:00Z") -> None:
         metadata = {"name": "faces", "namespace": "demo", "uid": uid, "creationTimestamp": created}
         self.jobs["demo", "faces"] = {"metadata": metadata, "spec": {}, "status": {"attempts": attempts}}
+
+    def add_attempt(self) -> None:
+        """The job's second attempt, on edge-2."""
+        attempt = {"number": 2, "node": "edge-2", "podName": "faces-11111-2", "podUID": OTHER_POD_UID}
+        self.jobs["demo", "faces"]["status"]["attempts"].append(attempt)
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._noting])
@@ -146,6 +172,9 @@ class ApiServer:
             [
                 web.post("/apis/authentication.k8s.io/v1/tokenreviews", self._review_token),
                 web.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", self._review_access),
+                web.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication", self._get_ca),
+                web.get("/api/v1/namespaces/{ns}", self._get_namespace),
+                web.get("/apis/edgewise.dev/v1alpha1/edgejobs", self._list_jobs),
                 web.get("/apis/edgewise.dev/v1alpha1/namespaces/{ns}/edgejobs/{job}", self._get_job),
             ]
         )
@@ -155,7 +184,8 @@ class ApiServer:
     async def _noting(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        self.asked.append(request.path.rpartition("/")[2])
+        if "configmaps" not in request.path and not request.path.endswith("/edgejobs"):  # asked by the clock
+            self.asked.append(request.path.rpartition("/")[2])
         if self.broken:
             return web.json_response({"kind": "Status", "message": "etcd is away", "reason": "Unavailable"}, status=503)
         return await handler(request)
@@ -175,9 +205,26 @@ class ApiServer:
         spec = (await request.json())["spec"]
         asked = spec["resourceAttributes"]
         assert (asked["group"], asked["resource"], asked["verb"]) == ("edgewise.dev", "edgejobs", "get")
-        assert spec["groups"] == ["system:authenticated"]
+        assert spec["groups"][-1] == "system:authenticated"
+        self.groups = spec["groups"][:-1]
         allowed = (spec["user"], asked["namespace"], asked["name"]) in self.readers
         return web.json_response({"status": {"allowed": allowed}}, status=201)
+
+    async def _get_ca(self, _: web.Request) -> web.Response:
+        if not self.client_ca:
+            return web.json_response({"kind": "Status", "reason": "Forbidden", "message": "no"}, status=403)
+        return web.json_response({"data": {"client-ca-file": self.client_ca}})
+
+    async def _get_namespace(self, request: web.Request) -> web.Response:
+        metadata = {"name": request.match_info["ns"], "annotations": self.annotations}
+        return web.json_response({"metadata": metadata})
+
+    async def _list_jobs(self, request: web.Request) -> web.Response:
+        """In pages of one."""
+        jobs = list(self.jobs.values())
+        first = int(request.query.get("continue", "0"))
+        metadata = {"continue": str(first + 1)} if first + 1 < len(jobs) else {}
+        return web.json_response({"metadata": metadata, "items": jobs[first : first + 1]})
 
     async def _get_job(self, request: web.Request) -> web.Response:
         if self.without_kinds:
@@ -195,6 +242,8 @@ class Operator:
 
     verdicts: list[Verdict | int] = field(default_factory=lambda: [Verdict.PUBLISHED])
     """an int is an HTTP status without a verdict"""
+    by_pod: dict[str, Verdict] = field(default_factory=dict)
+    """what is said about these pods' manifests instead"""
     manifests: list[Manifest] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     url: str = ""
@@ -206,8 +255,13 @@ class Operator:
 
     async def _post(self, request: web.Request) -> web.Response:
         self.tokens.add(request.headers["Authorization"])
-        self.manifests.append(json.decode(await request.read(), type=Manifest))
-        answer = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
+        manifest = json.decode(await request.read(), type=Manifest)
+        self.manifests.append(manifest)
+        answer: Verdict | int
+        if manifest.pod_uid in self.by_pod:
+            answer = self.by_pod[manifest.pod_uid]
+        else:
+            answer = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
         if isinstance(answer, int):
             return web.json_response({"reason": "NotLeading", "detail": "ask the leader"}, status=answer)
         return web.Response(body=json.encode(ManifestVerdict(verdict=answer)), content_type="application/json")
@@ -270,10 +324,13 @@ class World:
                 yield session
             running.cancel()
 
-    def client(self, token: str | None) -> aiohttp.ClientSession:
-        """A client of the running gateway, with or without a token."""
+    def client(self, token: str | None, certificate: Path | None = None) -> aiohttp.ClientSession:
+        """A client of the running gateway, with or without a token and a client certificate."""
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        connector = aiohttp.TCPConnector(ssl=self.authority.client_context())
+        context = self.authority.client_context()
+        if certificate is not None:
+            context.load_cert_chain(certificate / "tls.crt", certificate / "tls.key")
+        connector = aiohttp.TCPConnector(ssl=context)
         return aiohttp.ClientSession(self.url, headers=headers, connector=connector)
 
 

@@ -1,5 +1,6 @@
 """Settings: what the chart sets is taken, and a wrong one is named with what it should be."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ def test_defaults_are_those_of_the_chart() -> None:
     assert settings.operator_url == "https://edgewise-beats.edgewise-system.svc"
     assert (settings.https_port, settings.http_port) == (8443, 8080)
     assert settings.kubeconfig is None
+    assert settings.attempts_kept == timedelta(days=7)
+    assert settings.namespace_quota is None
+
+
+def test_times_and_sizes_are_read_as_people_write_them() -> None:
+    given = GIVEN | {"EDGEWISE_ATTEMPTS_KEPT": "Forever", "EDGEWISE_NAMESPACE_QUOTA": "1.5Gi"}
+    settings = Settings.from_environment(given)
+    assert (settings.attempts_kept, settings.namespace_quota) == (None, 3 * 2**29)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +36,9 @@ def test_defaults_are_those_of_the_chart() -> None:
         ("EDGEWISE_OPERATOR_URL", "edgewise-beats", "starts with https://"),
         ("EDGEWISE_HTTPS_PORT", "70000", "a port from 0 to 65535"),
         ("EDGEWISE_HTTP_PORT", "http", "a port from 0 to 65535"),
+        ("EDGEWISE_ATTEMPTS_KEPT", "week", "such as 12h or 7d"),
+        ("EDGEWISE_NAMESPACE_QUOTA", "much", "such as 10Gi"),
+        ("EDGEWISE_NAMESPACE_QUOTA", "-1", "such as 10Gi"),
         ("EDGEWISE_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )

@@ -1,17 +1,22 @@
 """Users fetch results: listing, ranges, archives, and the refusals that say what to do."""
 
 import io
+import os
 import tarfile
-from typing import Any
+import zipfile
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
+from edgewise.gateway.archive import zip_pieces
 from edgewise.gateway.files import Listing
-from edgewise_agent.wire import Problem, RefusedFile, Verdict
-from msgspec import json
+from edgewise.gateway.store import Store
+from edgewise_agent.wire import Manifest, RefusedFile, ResultFile, Verdict
 from msgspec.structs import replace
 
-from tests.gateway.sending import FACES, LOG, complete, put, send
+from tests.gateway.reading import JOB, attempts_of, listing_of, published, refusal
+from tests.gateway.sending import FACES, LOG, complete, put, send, send_second
 from tests.gateway.surroundings import (
     JOB_UID,
     OTHER_JOB_UID,
@@ -23,29 +28,7 @@ from tests.gateway.surroundings import (
     sha256,
 )
 
-JOB = "/v1/namespaces/demo/jobs/faces"
 FILES = {"faces.csv": FACES, "deep/größe 1.csv": b"a\n1\n", "run.txt": LOG, "again.csv": FACES}
-
-
-async def listing_of(session: aiohttp.ClientSession, query: str = "") -> Listing:
-    async with session.get(f"{JOB}/files{query}") as response:
-        assert response.status == 200, await response.text()
-        return json.decode(await response.read(), type=Listing)
-
-
-async def published(session: aiohttp.ClientSession) -> Listing:
-    """The listing, once the operator's verdict has reached the disk."""
-
-    async def complete_state() -> bool:
-        return (await listing_of(session)).state in ("Complete", "Partial")
-
-    await eventually(complete_state, "the results are published")
-    return await listing_of(session)
-
-
-async def refusal(session: aiohttp.ClientSession, path: str) -> tuple[int, Problem]:
-    async with session.get(path) as response:
-        return response.status, json.decode(await response.read(), type=Problem)
 
 
 async def test_the_listing_leads_to_every_byte(world: World) -> None:
@@ -143,21 +126,81 @@ async def test_the_archive_holds_every_file(world: World) -> None:
     assert found == files
 
 
-async def test_an_answer_that_can_not_be_finished_is_cut_off(world: World) -> None:
-    content = bytes(2**20)
+async def test_the_zip_holds_every_file(world: World) -> None:
+    files = {**FILES, "noise.bin": os.urandom(2**20), "none.csv": b""}
     async with world.gateway() as agent, world.client("ada") as user:
-        await send(agent, {"big.bin": content})
+        await send(agent, files, logs={"app/0.log": b"no result"})
+        await published(user)
+        async with user.get(f"{JOB}/archive.zip") as response:
+            content = await response.read()
+            assert response.headers["Content-Type"] == "application/zip"
+            assert 'filename="faces.zip"' in response.headers["Content-Disposition"]
+        async with user.head(f"{JOB}/archive.zip") as response:
+            assert (response.status, await response.read()) == (200, b"")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == files
+
+
+async def test_a_zip_of_more_and_larger_files_than_the_old_format_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """66,000 files, and one that is larger than what is taken for the old format's limit here."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 2**20)
+    many = tuple(ResultFile(name=f"{number}.csv", bytes_=2, sha256="0" * 64) for number in range(66_000))
+    large = ResultFile(name="large.csv", bytes_=2**21, sha256="0" * 64)
+    manifest = Manifest(
+        namespace="demo",
+        job="faces",
+        job_uid=JOB_UID,
+        pod_uid=POD_UID,
+        attempt=1,
+        node="edge-1",
+        completed_at=datetime(2026, 1, 1, tzinfo=UTC),
+        files=(*many, large),
+    )
+
+    async def contents(_: Manifest, file: ResultFile) -> AsyncGenerator[bytes, None]:
+        yield b"a" * file.bytes_
+
+    async def at_once(call: Callable[[bytes], int], content: bytes) -> int:
+        return call(content)
+
+    made = io.BytesIO()
+    async for piece in zip_pieces(manifest, contents, at_once):
+        made.write(piece)
+    with zipfile.ZipFile(made) as archive:
+        assert len(archive.infolist()) == 66_001
+        assert archive.read("large.csv") == b"a" * 2**21
+        assert archive.read("65999.csv") == b"aa"
+
+
+async def test_content_that_is_lost_or_short_is_said_and_never_altered(world: World) -> None:
+    async with world.gateway() as agent, world.client("ada") as user:
+        await send(agent, {"big.bin": bytes(2**20)})
         await published(user)
         (blob,) = world.on_volume("jobs/*/blobs/*")
         with blob.open("r+b") as file:
             file.truncate(1000)
-        with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
-            async with user.get(f"{JOB}/files/big.bin") as response:
-                await response.read()
-        blob.unlink()
-        status, problem = await refusal(user, f"{JOB}/files/big.bin")
-        assert (status, problem.reason) == (500, "ContentLost")
-        assert "big.bin" in problem.detail
+        for gone in (False, True):
+            if gone:
+                blob.unlink()
+            for path in ("files/big.bin", "archive.tar", "archive.zip"):
+                status, problem = await refusal(user, f"{JOB}/{path}")
+                assert (status, problem.reason) == (404, "ContentLost")
+                assert "big.bin" in problem.detail
+
+
+async def test_an_answer_that_can_not_be_finished_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "lost_of", lambda *_: None)  # it is cut while it is sent
+    async with world.gateway() as agent, world.client("ada") as user:
+        await send(agent, {"big.bin": bytes(2**20)})
+        await published(user)
+        (blob,) = world.on_volume("jobs/*/blobs/*")
+        with blob.open("r+b") as file:
+            file.truncate(1000)
+        for path in ("files/big.bin", "archive.tar", "archive.zip"):
+            with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
+                async with user.get(f"{JOB}/{path}") as response:
+                    await response.read()
 
 
 @pytest.mark.parametrize(
@@ -253,34 +296,18 @@ async def test_refused_files_are_named(world: World) -> None:
         assert (listing.state, listing.refused, listing.refused_count, listing.skipped) == ("Partial", (refused,), 3, 2)
 
 
-async def second_attempt(world: World, files: dict[str, bytes]) -> None:
-    """Another pod of the same job brings files home, from edge-2."""
-    upload = f"/v1/uploads/{JOB_UID}/{OTHER_POD_UID}"
-    async with world.client("agent-2") as agent:
-        plan = plan_of(files, attempt=2, pod_name="faces-11111-2")
-        status, missing = await put(agent, plan, upload)
-        assert status == 200
-        contents = {sha256(content): content for content in files.values()}
-        for blob in missing.missing:
-            path = f"{upload}/blobs/{blob.sha256}"
-            async with agent.patch(path, data=contents[blob.sha256], headers={"Upload-Offset": "0"}) as response:
-                assert response.status == 200
-        async with agent.post(f"{upload}/complete") as response:
-            assert response.status == 200
-
-
 @pytest.mark.parametrize(("verdict", "kept"), [(Verdict.SUPERSEDED, True), (Verdict.GONE, False)])
 async def test_only_the_published_attempt_is_served(world: World, verdict: Verdict, kept: bool) -> None:
     world.operator.verdicts = [Verdict.PUBLISHED, verdict]
-    attempts: list[dict[str, Any]] = world.api.jobs["demo", "faces"]["status"]["attempts"]
-    attempts.append({"number": 2, "node": "edge-2", "podName": "faces-11111-2", "podUID": OTHER_POD_UID})
+    world.api.add_attempt()
     async with world.gateway() as agent, world.client("ada") as user:
         await send(agent, {"faces.csv": FACES})
         await published(user)
-        await second_attempt(world, {"faces.csv": LOG, "same.csv": FACES})
+        await send_second(world, {"faces.csv": LOG, "same.csv": FACES})
 
         async def settled() -> bool:
-            return len(world.operator.manifests) == 2 and not world.on_volume("pending/*")
+            verdicts = {attempt.verdict for attempt in (await attempts_of(user)).attempts}
+            return len(world.operator.manifests) == 2 and Verdict.PENDING not in verdicts
 
         await eventually(settled, "both verdicts are in")
         listing = await listing_of(user)
@@ -315,7 +342,7 @@ async def test_a_deleted_jobs_unpublished_results_go(world: World) -> None:
         await send(agent, {"faces.csv": FACES})
 
         async def gone() -> bool:
-            return not world.on_volume("jobs/*") + world.on_volume("pending/*")
+            return not world.on_volume("jobs/*")
 
         await eventually(gone, "the attempt is removed")
         assert not world.on_volume("names/*/*")

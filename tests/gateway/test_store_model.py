@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan
+from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan, sizes_of
 from edgewise.gateway.store import Store
 from edgewise_agent.wire import Manifest, PlannedFile, UploadPlan
 from hypothesis import settings
@@ -29,6 +29,7 @@ NAMES = ("faces.csv", "deep/faces.csv", "raw.bin")
 pods = st.sampled_from((POD_UID, OTHER_POD_UID))
 contents = st.sampled_from(CONTENTS)
 files = st.dictionaries(st.sampled_from(NAMES), contents, max_size=2)
+logs = st.dictionaries(st.just("app/0.log"), contents, max_size=1)
 
 
 @dataclass
@@ -40,11 +41,17 @@ class Attempt:
     """committed bytes by the SHA-256 that they are sent under"""
     manifest: Manifest | None = None
     pending: bool = False
+    removed: bool = False
+    """its content is removed, its manifest stays"""
 
 
-def plan_for(pod: str, given: dict[str, bytes]) -> UploadPlan:
-    planned = tuple(PlannedFile(name=n, bytes_=len(c), sha256=sha256(c)) for n, c in sorted(given.items()))
-    return UploadPlan(namespace="demo", job="faces", attempt=1 + (pod != POD_UID), pod_name="faces-1", files=planned)
+def plan_for(pod: str, given: dict[str, bytes], said: dict[str, bytes]) -> UploadPlan:
+    planned, logs = (
+        tuple(PlannedFile(name=n, bytes_=len(c), sha256=sha256(c)) for n, c in sorted(each.items()))
+        for each in (given, said)
+    )
+    number = 1 + (pod != POD_UID)
+    return UploadPlan(namespace="demo", job="faces", attempt=number, pod_name="faces-1", files=planned, logs=logs)
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -55,6 +62,7 @@ class StoreModel(RuleBasedStateMachine):
         self.stored: set[str] = set()
         """content that is verified and kept for the job"""
         self.published: str | None = None
+        self.kept_for: float | None = None
         self.store = self.opened()
 
     def teardown(self) -> None:
@@ -72,12 +80,12 @@ class StoreModel(RuleBasedStateMachine):
         return len(self.attempts[pod].held.get(sha256(content), b""))
 
     def used(self) -> set[str]:
-        kept = [attempt.manifest or attempt.plan for attempt in self.attempts.values()]
-        return {file.sha256 for plan in kept if plan is not None for file in plan.files}
+        kept = [attempt.manifest or attempt.plan for attempt in self.attempts.values() if not attempt.removed]
+        return {sha for plan in kept if plan is not None for sha in sizes_of(plan)}
 
-    @rule(pod=pods, given=files)
-    def accept(self, pod: str, given: dict[str, bytes]) -> None:
-        attempt, plan = self.attempts[pod], plan_for(pod, given)
+    @rule(pod=pods, given=files, said=logs)
+    def accept(self, pod: str, given: dict[str, bytes], said: dict[str, bytes]) -> None:
+        attempt, plan = self.attempts[pod], plan_for(pod, given, said)
         if attempt.manifest is not None:
             same = {(f.name, f.sha256) for f in attempt.manifest.files} == {(f.name, f.sha256) for f in plan.files}
             try:
@@ -90,14 +98,15 @@ class StoreModel(RuleBasedStateMachine):
             return
         status = self.store.accept(JOB, pod, "edge-1", plan)
         attempt.plan = plan
-        wanted = {file.sha256 for file in plan.files}
+        wanted = sizes_of(plan)
         attempt.held = {name: held for name, held in attempt.held.items() if name in wanted}
-        expected = {sha256(c): self.offset(pod, c) for c in given.values() if self.offset(pod, c) < len(c)}
+        contents = (*given.values(), *said.values())
+        expected = {sha256(c): self.offset(pod, c) for c in contents if self.offset(pod, c) < len(c)}
         assert {blob.sha256: blob.offset for blob in status.missing} == expected
 
     def to_send(self, pod: str, content: bytes) -> bool:
         plan = self.attempts[pod].plan
-        planned = plan is not None and sha256(content) in {file.sha256 for file in plan.files}
+        planned = plan is not None and sha256(content) in sizes_of(plan)
         return planned and self.offset(pod, content) < len(content)
 
     def sendable(self) -> list[tuple[str, bytes]]:
@@ -162,7 +171,10 @@ class StoreModel(RuleBasedStateMachine):
             text = by_name[file.sha256]
             decodable = file.name.endswith(".csv") and text != CONTENTS[3]
             assert file.rows == (max(0, text.count(b"\n") - 1) if decodable else None)
-            self.stored.add(file.sha256)
+        assert [(log.name, log.bytes_, log.sha256, log.rows) for log in manifest.logs] == [
+            (log.name, log.bytes_, log.sha256, None) for log in attempt.plan.logs
+        ]
+        self.stored |= sizes_of(manifest).keys()
         self.attempts[pod] = Attempt(manifest=manifest, pending=True)
 
     def check_missing(self, pod: str, missing: dict[str, int]) -> None:
@@ -170,7 +182,7 @@ class StoreModel(RuleBasedStateMachine):
         attempt = self.attempts[pod]
         assert attempt.plan is not None
         by_name = {sha256(content): content for content in CONTENTS}
-        wanted = {file.sha256: by_name[file.sha256] for file in attempt.plan.files}
+        wanted = {sha: by_name[sha] for sha in sizes_of(attempt.plan)}
         short = {name: self.offset(pod, c) for name, c in wanted.items() if self.offset(pod, c) < len(c)}
         if short:
             assert missing == short
@@ -187,10 +199,10 @@ class StoreModel(RuleBasedStateMachine):
         if attempt.manifest is None:
             return
         if verdict == "publish":
-            self.store.publish(JOB_UID, pod)
+            self.store.publish(JOB_UID, pod, NOW)
             self.published = pod
         elif verdict == "set aside":
-            self.store.set_aside(JOB_UID, pod)
+            self.store.set_aside(JOB_UID, pod, NOW)
         else:
             self.store.remove(JOB_UID, pod)
             self.attempts[pod] = Attempt()
@@ -205,24 +217,64 @@ class StoreModel(RuleBasedStateMachine):
         self.store.discard(JOB_UID, pod)
         if self.attempts[pod].manifest is None:
             self.attempts[pod] = Attempt()
-        if not any(attempt.plan or attempt.manifest for attempt in self.attempts.values()):
+        if not self.anything():
             self.stored.clear()
+
+    def anything(self) -> bool:
+        """Whether the job is known here."""
+        return any(attempt.plan or attempt.manifest for attempt in self.attempts.values())
+
+    @rule(pod=pods)
+    def expire(self, pod: str) -> None:
+        attempt = self.attempts[pod]
+        self.store.expire(JOB_UID, pod, NOW, "Its time is over.")
+        if attempt.manifest is not None and not attempt.removed:
+            attempt.removed = True
+            self.stored &= self.used()
+
+    @rule(seconds=st.sampled_from((None, 3600.0)))
+    def keep_for(self, seconds: float | None) -> None:
+        self.store.keep_for(JOB_UID, seconds)
+        self.kept_for = seconds if self.anything() else None
+
+    @rule()
+    def tidy(self) -> None:
+        self.store.tidy(JOB_UID)
+
+    @rule()
+    def forget(self) -> None:
+        self.store.forget(JOB_UID)
+        home = {pod: attempt for pod, attempt in self.attempts.items() if attempt.manifest is not None}
+        if home and all(attempt.removed for attempt in home.values()):
+            self.attempts |= {pod: Attempt() for pod in home}
+            self.published = None
+            self.stored &= self.used()
 
     @invariant()
     def the_disk_says_the_same(self) -> None:
         for pod, attempt in self.attempts.items():
             assert self.store.manifest(JOB_UID, pod) == attempt.manifest
             for content in CONTENTS:
-                if attempt.plan and sha256(content) in {file.sha256 for file in attempt.plan.files}:
+                if attempt.plan and sha256(content) in sizes_of(attempt.plan):
                     assert self.store.offset(JOB_UID, pod, sha256(content)) == self.offset(pod, content)
         published = self.attempts[self.published].manifest if self.published else None
         assert self.store.published(JOB_UID) == published
-        for file in published.files if published else ():
+        here = published is not None and self.published is not None and not self.attempts[self.published].removed
+        for file in published.files if published is not None and here else ():
             with self.store.open_blob(JOB_UID, file.sha256) as blob:
                 assert hashlib.sha256(blob.read()).hexdigest() == file.sha256
         expected = {(JOB_UID, pod) for pod, attempt in self.attempts.items() if attempt.pending}
         assert set(self.store.pending()) == expected
-        anything = any(attempt.plan or attempt.manifest for attempt in self.attempts.values())
+        anything = self.anything()
+        self.kept_for = self.kept_for if anything else None
+        assert self.store.kept_for(JOB_UID) == self.kept_for
+        for pod, attempt in self.attempts.items():
+            assert (self.store.removed(JOB_UID, pod) is not None) == attempt.removed
+        settled = {pod for pod, one in self.attempts.items() if one.manifest and not one.pending and not one.removed}
+        assert {attempt.pod_uid for attempt in self.store.expirable(JOB_UID)} == settled
+        sizes = {sha256(content): len(content) for content in CONTENTS}
+        everybody = frozenset((JOB_UID, pod) for pod in self.attempts)
+        assert self.store.held_bytes("demo", everybody) == sum(sizes[name] for name in self.stored)
         assert self.store.newest("demo", "faces") == (JOB_UID if anything else None)
         assert (self.store.job(JOB_UID) is not None) == anything
 

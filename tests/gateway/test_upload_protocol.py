@@ -7,15 +7,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, Problem, UploadStatus, Verdict
+from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Problem, UploadStatus, Verdict
 from msgspec import json
 from msgspec.structs import replace
 
-from tests.gateway.sending import FACES, LOG, UPLOAD, complete, missing_offset, patch, put, send
+from tests.gateway.sending import FACES, LOG, SECOND_UPLOAD, UPLOAD, complete, missing_offset, patch, put, send
 from tests.gateway.surroundings import (
     JOB_UID,
     OTHER_JOB_UID,
-    OTHER_POD_UID,
     POD_UID,
     World,
     eventually,
@@ -70,15 +69,12 @@ async def test_same_content_travels_once(world: World) -> None:
 
 
 async def test_an_attempt_gets_what_an_earlier_one_brought(world: World) -> None:
-    attempts = world.api.jobs["demo", "faces"]["status"]["attempts"]
-    attempts.append({"number": 2, "node": "edge-2", "podName": "faces-11111-2", "podUID": OTHER_POD_UID})
+    world.api.add_attempt()
     async with world.gateway() as session, world.client("agent-2") as second:
         await send(session, {"faces.csv": FACES})
         plan = plan_of({"faces.csv": FACES}, attempt=2, pod_name="faces-11111-2")
-        upload = f"/v1/uploads/{JOB_UID}/{OTHER_POD_UID}"
-        assert await put(second, plan, upload) == (200, UploadStatus(missing=()))
-        async with second.post(f"{upload}/complete") as response:
-            manifest = json.decode(await response.read(), type=Manifest)
+        assert await put(second, plan, SECOND_UPLOAD) == (200, UploadStatus(missing=()))
+        _, manifest = await complete(second, SECOND_UPLOAD)
         assert (manifest.attempt, manifest.node, manifest.files[0].rows) == (2, "edge-2", 2)
 
 
@@ -356,13 +352,12 @@ async def test_a_verdict_comes_later_than_the_restart(world: World) -> None:
             return len(world.operator.manifests) >= 3
 
         await eventually(asked_thrice, "the operator is asked again and again")
-        assert world.on_volume("pending/*")
     world.operator.verdicts = [Verdict.PUBLISHED]
     world.operator.manifests.clear()
     async with world.gateway():
 
         async def settled() -> bool:
-            return not world.on_volume("pending/*")
+            return bool(world.on_volume("jobs/*/published.json"))
 
         await eventually(settled, "the verdict arrives after the restart")
         assert world.operator.manifests == [manifest]

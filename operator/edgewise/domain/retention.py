@@ -1,4 +1,5 @@
-"""What a finished job leaves behind: live pods go at once, ended ones after `retention.pods`. Results stay."""
+"""What a finished job leaves behind: live pods go at once, ended ones after `retention.pods`. Results are the
+gateway's."""
 
 from collections.abc import Iterable
 from datetime import datetime

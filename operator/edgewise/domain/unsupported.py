@@ -23,8 +23,6 @@ def in_job(job: EdgeJobSpec) -> str | None:
     """What of an EdgeJob is not acted on, as a sentence with the remedy; None: nothing."""
     if job.completions != 1 or (job.parallelism or 1) != 1:
         return "spec.completions and spec.parallelism other than 1 are not supported yet: make one EdgeJob for each run"
-    if job.retention.results is not None:
-        return "spec.retention.results is not supported yet: leave it null, which keeps the results"
     return None
 
 

@@ -8,6 +8,7 @@ from aiohttp.typedefs import Middleware
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from edgewise.gateway import openapi
+from edgewise.gateway.attempts import Attempts
 from edgewise.gateway.files import Files
 from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.problems import Handler, json_response, problems_as_json
@@ -16,9 +17,10 @@ from edgewise.gateway.volume import Volume
 
 _UPLOAD = "/v1/uploads/{job}/{pod}"
 _JOB = "/v1/namespaces/{namespace}/jobs/{job}"
+_ATTEMPT = f"{_JOB}/attempts/{{number}}"
 
 
-def public_app(uploads: Uploads, files: Files, metrics: Metrics) -> web.Application:
+def public_app(uploads: Uploads, files: Files, attempts: Attempts, metrics: Metrics) -> web.Application:
     """What is served over TLS, to agents and users."""
     document = openapi.document()
 
@@ -33,7 +35,13 @@ def public_app(uploads: Uploads, files: Files, metrics: Metrics) -> web.Applicat
             web.post(f"{_UPLOAD}/complete", uploads.post_complete),
             web.get(f"{_JOB}/files", files.get_listing, allow_head=False),
             web.get(f"{_JOB}/files/{{name:.+}}", files.get_file),
-            web.get(f"{_JOB}/archive.tar", files.get_archive),
+            web.get(f"{_JOB}/archive.tar", files.get_tar),
+            web.get(f"{_JOB}/archive.zip", files.get_zip),
+            web.get(f"{_JOB}/attempts", attempts.get_attempts, allow_head=False),
+            web.get(f"{_ATTEMPT}/files", attempts.get_files, allow_head=False),
+            web.get(f"{_ATTEMPT}/files/{{name:.+}}", attempts.get_file),
+            web.get(f"{_ATTEMPT}/logs", attempts.get_logs, allow_head=False),
+            web.get(f"{_ATTEMPT}/logs/{{name:.+}}", attempts.get_log),
             web.get("/v1/openapi.json", get_openapi, allow_head=False),
         ]
     )

@@ -1,8 +1,9 @@
-"""The two questions about EdgeJobs that the gateway asks the API server: may this user read it, and how is it.
+"""What the gateway asks the API server: may this user read an EdgeJob, how is it, and who signs users' certificates.
 
 Owns what the gateway reads of an EdgeJob. Remembers nothing, and writes nothing but the review itself.
 """
 
+import logging
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -10,11 +11,17 @@ from typing import Final, TypeVar
 from edgewise_agent.wire import UID
 from msgspec import DecodeError, Struct, field, json
 
+from edgewise.api.text import parse_duration
 from edgewise.kube.client import KubeClient, Refused, Unreachable
 from edgewise.kube.tokens import User
 
+logger = logging.getLogger(__name__)
+
 Answer = TypeVar("Answer")
 
+_PAGE: Final = 500
+
+_AUTHENTICATION: Final = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 _ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
@@ -38,15 +45,49 @@ class _JobMeta(Struct, frozen=True, kw_only=True, rename="camel"):
     creation_timestamp: datetime
 
 
+class _Retention(Struct, frozen=True):
+    results: str | None = None
+
+
+class _JobSpec(Struct, frozen=True):
+    retention: _Retention = _Retention()
+
+
+class JobResults(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An EdgeJob's status.results, as far as the gateway reads it."""
+
+    state: str = ""
+    attempt: int | None = None
+    pod_uid: str | None = field(default=None, name="podUID")
+
+    @property
+    def are_home(self) -> bool:
+        """Whether the operator has said which attempt's files they are."""
+        return self.state in ("Complete", "Partial") and self.pod_uid is not None
+
+
 class _JobStatus(Struct, frozen=True, kw_only=True):
     attempts: tuple[JobAttempt, ...] = ()
+    results: JobResults | None = None
 
 
 class EdgeJobView(Struct, frozen=True, kw_only=True):
     """An EdgeJob, as far as the gateway reads it."""
 
     metadata: _JobMeta
+    spec: _JobSpec = _JobSpec()
     status: _JobStatus = _JobStatus()
+
+    @property
+    def results_seconds(self) -> float | None:
+        """How long after completion the results are kept; None: for ever."""
+        text = self.spec.retention.results
+        if text is None:
+            return None
+        try:
+            return parse_duration(text).total_seconds()
+        except ValueError:  # Forever, or what only a later version understands
+            return None
 
     def attempt_of(self, pod_uid: str) -> JobAttempt | None:
         """The attempt that ran in that pod, once the operator has recorded it."""
@@ -59,6 +100,27 @@ class _AccessStatus(Struct, frozen=True):
 
 class _AccessReview(Struct, frozen=True):
     status: _AccessStatus
+
+
+class _ListMeta(Struct, frozen=True):
+    continue_: str = field(default="", name="continue")
+
+
+class _JobList(Struct, frozen=True):
+    items: tuple[EdgeJobView, ...]
+    metadata: _ListMeta = _ListMeta()
+
+
+class _NamespaceMeta(Struct, frozen=True):
+    annotations: dict[str, str] = {}
+
+
+class _Namespace(Struct, frozen=True):
+    metadata: _NamespaceMeta
+
+
+class _Authentication(Struct, frozen=True):
+    data: dict[str, str] = {}
 
 
 class Cluster:
@@ -104,6 +166,45 @@ class Cluster:
         except Unreachable as error:
             raise ClusterUnreachable(str(error)) from error
         return _decoded(answer, EdgeJobView)
+
+    async def results_retention(self) -> dict[str, float | None]:
+        """For each EdgeJob's UID how many seconds its results are kept; None: for ever. Raises `ClusterUnreachable`."""
+        found: dict[str, float | None] = {}
+        query = {"limit": str(_PAGE)}
+        while True:
+            try:
+                answer = await self._kube.ask("GET", "/apis/edgewise.dev/v1alpha1/edgejobs", query=query)
+            except (Refused, Unreachable) as error:
+                raise ClusterUnreachable(str(error)) from error
+            page = _decoded(answer, _JobList)
+            found |= {job.metadata.uid: job.results_seconds for job in page.items}
+            if not page.metadata.continue_:
+                return found
+            query = {"limit": str(_PAGE), "continue": page.metadata.continue_}
+
+    async def namespace_annotations(self, namespace: str) -> dict[str, str]:
+        """The annotations of a Namespace; none if it is not there or not to be read. Raises `ClusterUnreachable`."""
+        try:
+            answer = await self._kube.ask("GET", f"/api/v1/namespaces/{namespace}")
+        except Refused as refusal:
+            if refusal.passes:
+                raise ClusterUnreachable(str(refusal)) from refusal
+            logger.warning("the annotations of namespace %s are not used: %s", namespace, refusal)
+            return {}
+        except Unreachable as error:
+            raise ClusterUnreachable(str(error)) from error
+        return _decoded(answer, _Namespace).metadata.annotations
+
+    async def client_ca(self) -> str:
+        """The CAs, as PEM, that sign the certificates of the cluster's users. Raises `ClusterUnreachable`."""
+        try:
+            answer = await self._kube.ask("GET", _AUTHENTICATION)
+        except (Refused, Unreachable) as error:
+            raise ClusterUnreachable(str(error)) from error
+        authorities = _decoded(answer, _Authentication).data.get("client-ca-file")
+        if not authorities:
+            raise ClusterUnreachable(f"{_AUTHENTICATION} has no client-ca-file: the cluster takes no certificates")
+        return authorities
 
 
 def _decoded(answer: bytes, kind: type[Answer]) -> Answer:

@@ -2,10 +2,11 @@
 
 An agent is known by two things of its token, and both matter: the username, since any pod could ask for the audience,
 and the node that the token is bound to, since one stolen device must not speak for another. Users bring their own
-Kubernetes token, and RBAC on the EdgeJob decides.
+Kubernetes token, or a client certificate of the cluster's CA, and RBAC on the EdgeJob decides.
 """
 
 import hashlib
+import ssl
 import time
 from collections.abc import Awaitable
 from http import HTTPStatus
@@ -14,12 +15,13 @@ from typing import Final, TypeVar
 from aiohttp import web
 from cachetools import TTLCache
 from edgewise_agent.wire import AUDIENCE
+from msgspec import json
 
 from edgewise.gateway.cluster import Cluster, ClusterUnreachable
 from edgewise.gateway.plans import is_object_name
 from edgewise.gateway.problems import Refusal
 from edgewise.kube.client import Refused, Unreachable
-from edgewise.kube.tokens import Review, Tokens
+from edgewise.kube.tokens import Review, Tokens, User
 
 Answer = TypeVar("Answer")
 
@@ -58,11 +60,26 @@ class Identity:
 
     async def admit_reader(self, request: web.Request, namespace: str, job: str) -> None:
         """Returns if the user who sends `request` may get that EdgeJob. Raises `Refusal` (401, 403, 404, 503)."""
-        token = _bearer(request)
+        if "Authorization" in request.headers or (user := _certified(request)) is None:
+            user = await self._bearer_of(_bearer(request))
         if not is_object_name(namespace) or not is_object_name(job):
             raise Refusal(
                 HTTPStatus.NOT_FOUND, "NoSuchJob", f"{namespace!r}/{job!r} can't be the name of an EdgeJob: check it."
             )
+        key = (hashlib.sha256(json.encode(user)).digest(), namespace, job)
+        if key in self._allowed:
+            return
+        if not await asking(self._cluster.may_get_job(user, namespace, job)):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "NotAllowed",
+                f"{user.username} may not get edgejobs.edgewise.dev {job} in namespace {namespace}: ask an "
+                f"admin for a Role that allows it (try `kubectl auth can-i get edgejobs.edgewise.dev/{job} "
+                f"-n {namespace}`).",
+            )
+        self._allowed[key] = True
+
+    async def _bearer_of(self, token: str) -> User:
         review = await self._review(token, None)
         if not review.authenticated:
             review = await self._review(token, AUDIENCE)
@@ -73,18 +90,7 @@ class Identity:
                 "The API server does not accept this token: send a fresh one, for example from "
                 "`kubectl create token NAME`, as `Authorization: Bearer TOKEN`.",
             )
-        key = (hashlib.sha256(token.encode(errors="surrogateescape")).digest(), namespace, job)
-        if key in self._allowed:
-            return
-        if not await asking(self._cluster.may_get_job(review.user, namespace, job)):
-            raise Refusal(
-                HTTPStatus.FORBIDDEN,
-                "NotAllowed",
-                f"{review.user.username} may not get edgejobs.edgewise.dev {job} in namespace {namespace}: ask an "
-                f"admin for a Role that allows it (try `kubectl auth can-i get edgejobs.edgewise.dev/{job} "
-                f"-n {namespace}`).",
-            )
-        self._allowed[key] = True
+        return review.user
 
     async def _review(self, token: str, audience: str | None) -> Review:
         try:
@@ -112,5 +118,33 @@ def _cluster_unreachable(error: Exception) -> Refusal:
 def _bearer(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Refusal(HTTPStatus.UNAUTHORIZED, "NoToken", "Send a Kubernetes token as `Authorization: Bearer TOKEN`.")
+        raise Refusal(
+            HTTPStatus.UNAUTHORIZED,
+            "NoToken",
+            "Send a Kubernetes token as `Authorization: Bearer TOKEN`, or show a client certificate of the cluster.",
+        )
     return token.strip()
+
+
+def _certified(request: web.Request) -> User | None:
+    """Whom the connection's client certificate names, as the API server reads it; None without one.
+
+    TLS has checked it against the cluster's CA already; the connection may be older than the certificate's end.
+    """
+    certificate = request.get_extra_info("peercert")
+    if not certificate:
+        return None
+    if ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
+        raise Refusal(
+            HTTPStatus.UNAUTHORIZED, "CertificateExpired", "The client certificate has expired: connect with a new one."
+        )
+    subject = [pair for names in certificate["subject"] for pair in names]
+    users = [value for name, value in subject if name == "commonName"]
+    if not users or not users[-1]:
+        raise Refusal(
+            HTTPStatus.UNAUTHORIZED,
+            "CertificateNamesNobody",
+            "The client certificate has no common name: show another.",
+        )
+    groups = [value for name, value in subject if name == "organizationName"]
+    return User(username=users[-1], groups=(*groups, "system:authenticated"))

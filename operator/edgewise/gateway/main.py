@@ -14,11 +14,17 @@ from aiohttp import web
 
 from edgewise.gateway.announce import Announcer
 from edgewise.gateway.app import probes_app, public_app
+from edgewise.gateway.attempts import Attempts
+from edgewise.gateway.client_ca import follow_client_ca
 from edgewise.gateway.cluster import Cluster
+from edgewise.gateway.content import Content
 from edgewise.gateway.files import Files
 from edgewise.gateway.identity import Identity
 from edgewise.gateway.metrics import Metrics
+from edgewise.gateway.quota import Quotas
+from edgewise.gateway.readers import Readers
 from edgewise.gateway.records import StoreBusy
+from edgewise.gateway.retention import keep_to_retention
 from edgewise.gateway.settings import SettingError, Settings
 from edgewise.gateway.store import Store
 from edgewise.gateway.sweep import sweep
@@ -70,17 +76,22 @@ class Gateway:
             agents = f"system:serviceaccount:{settings.namespace}:{settings.agent_service_account}"
             identity = Identity(Tokens(kube), cluster, agents)
             announcer = Announcer(volume, settings.operator_url, settings.ca_file, settings.token_file, self._metrics)
-            uploads = Uploads(volume, cluster, identity, self._metrics, announcer.announce)
-            files = Files(volume, cluster, identity, announcer, self._metrics)
+            quotas = Quotas(volume, cluster, settings.namespace_quota)
+            uploads = Uploads(volume, cluster, identity, quotas, self._metrics, announcer.announce)
+            readers, content = Readers(volume, cluster, identity), Content(volume, self._metrics)
+            files = Files(volume, readers, content, announcer)
+            attempts = Attempts(volume, readers, content)
             certificate = Certificate(settings.tls_dir)
             loaded = asyncio.Event()
             async with asyncio.TaskGroup() as background:
                 background.create_task(announcer.run())
                 background.create_task(sweep(volume, cluster))
+                background.create_task(keep_to_retention(volume, cluster, settings.attempts_kept))
+                background.create_task(follow_client_ca(cluster, certificate))
                 background.create_task(certificate.watch(loaded, self._check_seconds))
                 self._waiting_for = f"waiting for a certificate in {settings.tls_dir}"
                 await loaded.wait()
-                app = public_app(uploads, files, self._metrics)
+                app = public_app(uploads, files, attempts, self._metrics)
                 app.on_shutdown.append(self._ending)
                 async with _listening(app, settings.https_port, certificate) as https_port:
                     self._waiting_for = None

@@ -5,6 +5,7 @@ from typing import Any
 from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, Problem, UploadPlan, UploadStatus
 from msgspec import json
 
+from edgewise.gateway.attempts import AttemptFiles, AttemptList
 from edgewise.gateway.files import Listing
 
 _UID = {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
@@ -18,17 +19,17 @@ _UPLOAD_REFUSALS = _REFUSALS | {
     410: "the job is deleted: discard these results",
     422: "a body, header or path that breaks a rule",
     425: "the attempt is not in the job's status yet, or its plan is not here: try again from the plan on",
-    507: "the results volume is full: try again later",
+    507: "the results volume, or the namespace's quota, is full: try again later",
 }
-_READ_REFUSALS = _REFUSALS | {404: "no such job or file, or no results yet"}
+_READ_REFUSALS = _REFUSALS | {404: "no such job or file, no results yet, or removed"}
 
 
 def document() -> dict[str, Any]:
     """The document that /v1/openapi.json serves."""
-    _, schemas = json.schema_components(
-        (UploadPlan, UploadStatus, BlobStatus, Manifest, Problem, Listing), ref_template="#/components/schemas/{name}"
-    )
+    bodies = (UploadPlan, UploadStatus, BlobStatus, Manifest, Problem, Listing, AttemptList, AttemptFiles)
+    _, schemas = json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     job = "/v1/namespaces/{namespace}/jobs/{job}"
+    attempt = f"{job}/attempts/{{number}}"
     upload = "/v1/uploads/{job}/{pod}"
     return {
         "openapi": "3.1.0",
@@ -36,31 +37,48 @@ def document() -> dict[str, Any]:
             "title": "Edgewise gateway",
             "version": "v1",
             "description": "Takes results from the agents of an edge fleet and serves them to users. Users send a "
-            "Kubernetes token; who may get the EdgeJob may read its results.",
+            "Kubernetes token or show a client certificate of the cluster; who may get a job may read its results.",
         },
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"certificate": []}],
         "paths": {
             f"{job}/files": {
                 "get": _operation("What a job has brought home", _json("Listing"), _READ_REFUSALS),
                 "parameters": _job_parameters(),
             },
-            f"{job}/files/{{name}}": {
-                "get": _operation("One file", _bytes("text/csv"), _READ_REFUSALS | _RANGE_REFUSAL, _PARTIAL),
-                "head": _operation("One file, without its bytes", {}, _READ_REFUSALS),
-                "parameters": [*_job_parameters(), _path("name", _TEXT, "its name in the listing, with its slashes")],
-            },
-            f"{job}/archive.tar": {
-                "get": _operation("All files in one tar", _bytes("application/x-tar"), _READ_REFUSALS),
-                "head": _operation("The tar, without its bytes", {}, _READ_REFUSALS),
+            f"{job}/files/{{name}}": _file("One file", "text/csv", _job_parameters()),
+            f"{job}/archive.tar": _archive("tar", "application/x-tar"),
+            f"{job}/archive.zip": _archive("zip", "application/zip"),
+            f"{job}/attempts": {
+                "get": _operation("Which attempts have come home", _json("AttemptList"), _READ_REFUSALS),
                 "parameters": _job_parameters(),
             },
+            f"{attempt}/files": {
+                "get": _operation("What an attempt left in its output folder", _json("AttemptFiles"), _READ_REFUSALS),
+                "parameters": _attempt_parameters(),
+            },
+            f"{attempt}/files/{{name}}": _file("An output of an attempt", "text/csv", _attempt_parameters()),
+            f"{attempt}/logs": {
+                "get": _operation(
+                    "What an attempt's containers said: the listing, or the newest log as text",
+                    _json("AttemptFiles") | _bytes("text/plain"),
+                    _READ_REFUSALS | _RANGE_REFUSAL,
+                    _partial("text/plain"),
+                ),
+                "parameters": _attempt_parameters(),
+            },
+            f"{attempt}/logs/{{name}}": _file("One log of an attempt", "text/plain", _attempt_parameters()),
             upload: {
                 "put": _operation("Says what an attempt will send", _json("UploadStatus"), _UPLOAD_REFUSALS)
                 | {"requestBody": {"required": True, "content": _json("UploadPlan")}},
                 "parameters": _upload_parameters(),
             },
             f"{upload}/blobs/{{sha256}}": {
-                "patch": _operation("Appends to a blob", _json("BlobStatus"), _UPLOAD_REFUSALS, _CONFLICT)
+                "patch": _operation(
+                    "Appends to a blob",
+                    _json("BlobStatus"),
+                    _UPLOAD_REFUSALS | {415: "a Content-Encoding other than gzip"},
+                    _CONFLICT,
+                )
                 | {"requestBody": {"required": True, "content": _bytes("application/octet-stream")}},
                 "parameters": [
                     *_upload_parameters(),
@@ -71,6 +89,12 @@ def document() -> dict[str, Any]:
                         "required": True,
                         "schema": {"type": "integer", "minimum": 0},
                         "description": "the position in the blob, in bytes, of the body's first byte",
+                    },
+                    {
+                        "name": "Content-Encoding",
+                        "in": "header",
+                        "schema": {"enum": ["identity", "gzip"]},
+                        "description": "gzip: the body is one gzip member; positions count what it holds",
                     },
                 ],
             },
@@ -88,7 +112,13 @@ def document() -> dict[str, Any]:
         },
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "a Kubernetes token"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "a Kubernetes token"},
+                "certificate": {
+                    "type": "mutualTLS",
+                    "description": "a client certificate of the cluster; not for uploads",
+                },
+            },
         },
     }
 
@@ -101,12 +131,36 @@ def _bytes(media_type: str) -> dict[str, Any]:
     return {media_type: {}}
 
 
+def _partial(media_type: str) -> dict[str, Any]:
+    return {
+        "206": {"description": "the range that was asked for", "content": _bytes(media_type)},
+        "304": {"description": "the content is the one that If-None-Match names"},
+    }
+
+
+def _file(what: str, media_type: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    refusals = _READ_REFUSALS | _RANGE_REFUSAL
+    content = _bytes(media_type) | _bytes("application/octet-stream")
+    return {
+        "get": _operation(what, content, refusals, _partial(media_type)),
+        "head": _operation(f"{what}, without its bytes", {}, refusals, _partial(media_type)),
+        "parameters": [*parameters, _path("name", _TEXT, "its name in the listing, with its slashes")],
+    }
+
+
+def _archive(kind: str, media_type: str) -> dict[str, Any]:
+    return {
+        "get": _operation(f"All files in one {kind}", _bytes(media_type), _READ_REFUSALS),
+        "head": _operation(f"The {kind}, without its bytes", {}, _READ_REFUSALS),
+        "parameters": _job_parameters(),
+    }
+
+
 def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": _json("Problem")}
 
 
 _RANGE_REFUSAL = {416: "no byte of the file is in the range"}
-_PARTIAL = {"206": {"description": "the range that was asked for", "content": _bytes("text/csv")}}
 _CONFLICT = {
     "409": {
         "description": "the wrong offset, or bytes missing; the body says which and where to go on",
@@ -139,6 +193,11 @@ def _job_parameters() -> list[dict[str, Any]]:
         _path("job", _TEXT, "the EdgeJob's name; the newest one of that name is meant"),
         {"name": "uid", "in": "query", "schema": _UID, "description": "a certain EdgeJob of that name instead"},
     ]
+
+
+def _attempt_parameters() -> list[dict[str, Any]]:
+    number = {"type": "integer", "minimum": 1}
+    return [*_job_parameters(), _path("number", number, "the attempt's number in the job's status")]
 
 
 def _upload_parameters() -> list[dict[str, Any]]:

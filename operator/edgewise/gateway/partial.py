@@ -33,6 +33,13 @@ class PartialBlob:
             return 0
         return int(recorded)
 
+    def cut_to(self, size: int) -> None:
+        """Drops what a crash left behind the first `size` bytes, all of which are safely held."""
+        with self.data.open("r+b", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > size:
+                os.ftruncate(file.fileno(), size)
+                os.fsync(file.fileno())
+
     def remove(self) -> None:
         """Forgets the blob. The record goes first, so that no length is ever believed of other bytes."""
         self._record.unlink(missing_ok=True)

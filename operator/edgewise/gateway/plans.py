@@ -40,24 +40,28 @@ def name_fault(name: str) -> str | None:
 def plan_fault(plan: UploadPlan) -> str | None:
     """The first rule that `plan` breaks, as a sentence; None if it may be taken.
 
-    Beyond the names: each is there once and none is also the folder of another, the same content has the same size
-    everywhere, and only the empty content has size 0.
+    Beyond the names: among the files, and among the logs, each is there once and none is also the folder of another.
+    The same content has the same size everywhere, and only the empty content has size 0.
     """
     if not is_object_name(plan.namespace) or not is_object_name(plan.job):
         return f"{plan.namespace!r}/{plan.job!r} can't be the name of an EdgeJob."
-    names: set[str] = set()
     sizes: dict[str, int] = {}
-    for file in plan.files:
+    return _listed_fault("file", plan.files, sizes) or _listed_fault("log", plan.logs, sizes)
+
+
+def _listed_fault(what: str, files: tuple[PlannedFile, ...], sizes: dict[str, int]) -> str | None:
+    names: set[str] = set()
+    for file in files:
         if fault := name_fault(file.name) or _content_fault(file, sizes.setdefault(file.sha256, file.bytes_)):
-            return f"The file {file.name!r} {fault}."
+            return f"The {what} {file.name!r} {fault}."
         if file.name in names:
-            return f"The file {file.name!r} is in the plan twice."
+            return f"The {what} {file.name!r} is in the plan twice."
         names.add(file.name)
     for name in names:
         folder = name
         while folder := folder.rpartition("/")[0]:
             if folder in names:
-                return f"The file {folder!r} is also the folder of {name!r}."
+                return f"The {what} {folder!r} is also the folder of {name!r}."
     return None
 
 

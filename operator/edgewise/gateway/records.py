@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from edgewise_agent.wire import UID, BlobStatus, UploadPlan
+from edgewise_agent.wire import UID, BlobStatus, Manifest, UploadPlan, Verdict
 from msgspec import DecodeError, Struct, json
 
 Record = TypeVar("Record")
@@ -26,17 +26,45 @@ class AcceptedPlan(Struct, frozen=True, kw_only=True):
     plan: UploadPlan
 
 
-class PendingNote(Struct, frozen=True, kw_only=True):
-    """A manifest that the operator has not finally judged."""
-
-    job_uid: UID
-    pod_uid: UID
-
-
 class PublishedNote(Struct, frozen=True, kw_only=True):
     """The attempt whose files are the job's results."""
 
     pod_uid: UID
+
+
+class AsideNote(Struct, frozen=True, kw_only=True):
+    """That an attempt's files are not the job's results, and since when this is known."""
+
+    at: datetime
+
+
+class RemovedNote(Struct, frozen=True, kw_only=True):
+    """That an attempt's content was removed, when, and why, as a sentence for people."""
+
+    at: datetime
+    why: str
+
+
+class RetentionNote(Struct, frozen=True, kw_only=True):
+    """How long after its completion a job's content is kept."""
+
+    results_seconds: float
+
+
+class Expirable(Struct, frozen=True, kw_only=True):
+    """An attempt with a final verdict and its content. `aside_at` is None for the one that is the job's results."""
+
+    pod_uid: UID
+    completed_at: datetime
+    aside_at: datetime | None
+
+
+class KeptAttempt(Struct, frozen=True, kw_only=True):
+    """What an attempt brought home, and what the operator made of it."""
+
+    manifest: Manifest
+    verdict: Verdict
+    removed: RemovedNote | None = None
 
 
 class StoreBusy(Exception):
@@ -61,6 +89,11 @@ class BytesMissing(Exception):
     def __init__(self, blobs: tuple[BlobStatus, ...]) -> None:
         super().__init__(f"{len(blobs)} blobs are incomplete")
         self.blobs = blobs
+
+
+def sizes_of(held: UploadPlan | Manifest) -> dict[str, int]:
+    """The size of each content that the files and logs have, by its SHA-256."""
+    return {file.sha256: file.bytes_ for file in held.files} | {log.sha256: log.bytes_ for log in held.logs}
 
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:

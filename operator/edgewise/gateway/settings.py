@@ -3,7 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+
+from edgewise.api.text import parse_duration
+from edgewise.gateway.quota import quota_bytes
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -33,6 +37,10 @@ class Settings:
     """0 lets the system choose."""
     http_port: int
     """Plain HTTP for probes and metrics; 0 lets the system choose."""
+    attempts_kept: timedelta | None
+    """How long the files of attempts are kept that are not their job's results; None: for ever."""
+    namespace_quota: int | None
+    """How many bytes of results a namespace may keep whose annotation does not say; None: no limit."""
     log_level: str
     kubeconfig: Path | None
     """None: the configuration that Kubernetes gives to pods."""
@@ -54,6 +62,8 @@ class Settings:
             agent_service_account=environment.get("EDGEWISE_AGENT_SERVICE_ACCOUNT", "edgewise-agent"),
             https_port=_port(environment, "EDGEWISE_HTTPS_PORT", 8443),
             http_port=_port(environment, "EDGEWISE_HTTP_PORT", 8080),
+            attempts_kept=_duration(environment, "EDGEWISE_ATTEMPTS_KEPT", "7d"),
+            namespace_quota=_quantity(environment, "EDGEWISE_NAMESPACE_QUOTA"),
             log_level=_log_level(environment, "EDGEWISE_LOG_LEVEL"),
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
         )
@@ -78,6 +88,22 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not value.isascii() or not value.isdigit() or int(value) > 65535:
         raise SettingError(f"{name} is {value!r}: give a port from 0 to 65535")
     return int(value)
+
+
+def _duration(environment: Mapping[str, str], name: str, default: str) -> timedelta | None:
+    value = environment.get(name, default)
+    try:
+        return None if value == "Forever" else parse_duration(value)
+    except ValueError:
+        raise SettingError(f"{name} is {value!r}: give a time such as 12h or 7d, or Forever") from None
+
+
+def _quantity(environment: Mapping[str, str], name: str) -> int | None:
+    value = environment.get(name, "")
+    try:
+        return quota_bytes(value) if value else None
+    except ValueError:
+        raise SettingError(f"{name} is {value!r}: give a size such as 10Gi, or nothing for no limit") from None
 
 
 def _log_level(environment: Mapping[str, str], name: str) -> str:

@@ -1,13 +1,23 @@
-"""The certificate that the gateway shows. Owns its reloading; makes none."""
+"""The certificate that the gateway shows, and whose certificates clients may show. Owns their reloading; makes none."""
 
 import asyncio
 import logging
 import ssl
 from pathlib import Path
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 5.0
+
+
+class _Newest(ssl.SSLContext):
+    """A context that leaves every new connection to the newest one: a context in use can't forget what it trusts."""
+
+    current: ssl.SSLContext
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return self.current.wrap_bio(*args, **kwargs)
 
 
 class Certificate:
@@ -18,21 +28,20 @@ class Certificate:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context = _Newest(ssl.PROTOCOL_TLS_SERVER)
         self._certificate = folder / "tls.crt"
         self._key = folder / "tls.key"
+        self._client_ca = ""
         self._loaded: object = None
         self._fault = ""
 
     def load(self) -> bool:
         """Takes the files if they have changed and are a pair. False as long as there was never one."""
         try:
-            mark = self._mark()
+            mark = (self._mark(), self._client_ca)
             if mark == self._loaded:
                 return True
-            trial = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            trial.load_cert_chain(self._certificate, self._key)
-            self.context.load_cert_chain(self._certificate, self._key)
+            self._renew()
         except OSError as error:  # ssl.SSLError is an OSError
             fault = f"{self._certificate} and {self._key.name} can't be used ({error})"
             if fault != self._fault:
@@ -44,12 +53,32 @@ class Certificate:
         self._fault = ""
         return True
 
+    def trust_clients_of(self, authority: str) -> None:
+        """From the next connection on, clients may show certificates of these CAs (PEM), and of no others.
+
+        Raises `ssl.SSLError` when it is no certificate; all stays as it was.
+        """
+        if authority != self._client_ca:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority)
+            self._client_ca = authority
+            logger.info("clients may show certificates of the cluster's CA")
+
     async def watch(self, loaded: asyncio.Event, check_seconds: float = CHECK_SECONDS) -> None:
         """Takes every new pair, until cancelled; sets `loaded` once there is one to serve."""
         while True:
             if self.load():
                 loaded.set()
             await asyncio.sleep(check_seconds)
+
+    def _renew(self) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._certificate, self._key)
+        if self._client_ca:
+            context.load_verify_locations(cadata=self._client_ca)
+            context.verify_mode = ssl.CERT_OPTIONAL
+            # As the API server checks them: stricter rules would refuse the certificates of older clusters.
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        self.context.current = context
 
     def _mark(self) -> object:
         marks = []

@@ -18,12 +18,14 @@ from edgewise_agent.wire import OFFSET_HEADER, SHA256, UID, BlobStatus, UploadPl
 from msgspec import DecodeError, ValidationError, convert, json
 
 from edgewise.gateway.cluster import Cluster, EdgeJobView
+from edgewise.gateway.encoding import GZIP, BadEncoding, Gzip, Plain
 from edgewise.gateway.identity import Identity, asking
 from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.partial import BlobWriter
 from edgewise.gateway.plans import plan_fault
 from edgewise.gateway.problems import Refusal, json_response
-from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan
+from edgewise.gateway.quota import Quotas
+from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan, sizes_of
 from edgewise.gateway.turns import Turn, Turns
 from edgewise.gateway.volume import Volume
 
@@ -62,6 +64,7 @@ class Uploads:
         volume: Volume,
         cluster: Cluster,
         identity: Identity,
+        quotas: Quotas,
         metrics: Metrics,
         completed: Callable[[str, str], None],
     ) -> None:
@@ -69,6 +72,7 @@ class Uploads:
         self._volume = volume
         self._cluster = cluster
         self._identity = identity
+        self._quotas = quotas
         self._metrics = metrics
         self._completed = completed
         self._turns = Turns()
@@ -83,10 +87,10 @@ class Uploads:
         long = request.content_length is None or request.content_length > LONG_PLAN_BYTES
         async with self._long_plans if long else nullcontext():
             plan = await self._volume.run(_plan, await _read_body(request))
-            job = await self._attempt_of(plan, job_uid, pod_uid, node)
+            view = await self._attempt_of(plan, job_uid, pod_uid, node)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
                 try:
-                    status = await self._volume.accept(job, pod_uid, node, plan)
+                    status = await self._volume.accept(_identity(view), pod_uid, node, plan)
                 except AlreadyComplete:
                     raise Refusal(
                         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -94,8 +98,11 @@ class Uploads:
                         f"Pod {pod_uid} has already brought home the results of attempt {plan.attempt} of "
                         f"{plan.namespace}/{plan.job}, and these are other files: keep them for an admin.",
                     ) from None
-                sizes = {file.sha256: file.bytes_ for file in plan.files}
+                sizes = sizes_of(plan)
                 self._known[job_uid, pod_uid] = _Upload(node, plan.namespace, plan.job, sizes)
+                await self._volume.keep_for(job_uid, view.results_seconds)
+        if not status.complete:
+            await self._quotas.admit(plan.namespace, job_uid, pod_uid, sizes, anew=True)
         needed = sum(sizes[blob.sha256] - blob.offset for blob in status.missing)
         if needed > await self._volume.free_bytes():
             raise Refusal(
@@ -118,16 +125,17 @@ class Uploads:
                 "NotInPlan",
                 f"No file of the plan has SHA-256 {sha256}: PUT a plan that names it first.",
             )
-        offset = _offset(request)
+        offset, body = _offset(request), _body(request)
         async with self._turns.take(f"{job_uid}/{pod_uid}") as turn:
             held = await self._volume.offset(job_uid, pod_uid, sha256)
             if offset != held:
                 raise _wrong_offset(sha256, held, f"The blob goes on at byte {held}, not at {offset}")
-            if offset + (request.content_length or 0) > size:
+            if not body.costly and offset + (request.content_length or 0) > size:
                 raise _too_long(sha256, size)
             if held < size:
+                await self._quotas.admit(upload.namespace, job_uid, pod_uid, upload.sizes)
                 async with self._writing(job_uid, pod_uid, sha256) as writer:
-                    held = await self._receive(request, turn, writer, size)
+                    held = await self._receive(request, turn, writer, size, body)
         return json_response(BlobStatus(sha256=sha256, offset=held))
 
     async def post_complete(self, request: web.Request) -> web.Response:
@@ -152,11 +160,12 @@ class Uploads:
                 raise Refusal(
                     HTTPStatus.SERVICE_UNAVAILABLE, "Stopping", "The gateway is being restarted: try again."
                 ) from None
+        self._quotas.release(job_uid, pod_uid)
         self._metrics.manifests.inc()
         self._completed(job_uid, pod_uid)
         return json_response(manifest)
 
-    async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> JobIdentity:
+    async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> EdgeJobView:
         """The job, once its status is seen to have that attempt in that pod on that node."""
         view = await self._live_job(plan.namespace, plan.job, job_uid, pod_uid, node)
         attempt = view.attempt_of(pod_uid)
@@ -175,8 +184,7 @@ class Uploads:
                 f"Pod {pod_uid} of EdgeJob {plan.namespace}/{plan.job} is {attempt.pod_name}, attempt "
                 f"{attempt.number}; the plan says {plan.pod_name}, attempt {plan.attempt}.",
             )
-        meta = view.metadata
-        return JobIdentity(uid=meta.uid, namespace=meta.namespace, name=meta.name, created_at=meta.creation_timestamp)
+        return view
 
     async def _upload_of(self, request: web.Request, job_uid: str, pod_uid: str) -> _Upload:
         """The upload that `request` goes on with, once it is seen to be its agent's, and the job to be there still."""
@@ -195,11 +203,9 @@ class Uploads:
         if known is not None:
             return known
         if (manifest := await self._volume.manifest(job_uid, pod_uid)) is not None:
-            sizes = {file.sha256: file.bytes_ for file in manifest.files}
-            upload = _Upload(manifest.node, manifest.namespace, manifest.job, sizes)
+            upload = _Upload(manifest.node, manifest.namespace, manifest.job, sizes_of(manifest))
         elif (accepted := await self._volume.plan(job_uid, pod_uid)) is not None:
-            sizes = {file.sha256: file.bytes_ for file in accepted.plan.files}
-            upload = _Upload(accepted.node, accepted.plan.namespace, accepted.plan.job, sizes)
+            upload = _Upload(accepted.node, accepted.plan.namespace, accepted.plan.job, sizes_of(accepted.plan))
         else:
             return None
         self._known[job_uid, pod_uid] = upload
@@ -217,6 +223,7 @@ class Uploads:
             self._known.pop((job_uid, pod_uid), None)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
                 await self._volume.discard(job_uid, pod_uid)
+            self._quotas.release(job_uid, pod_uid)
         raise Refusal(
             HTTPStatus.GONE,
             "JobGone",
@@ -231,10 +238,10 @@ class Uploads:
         finally:
             await self._volume.run(writer.close)
 
-    async def _receive(self, request: web.Request, turn: Turn, writer: BlobWriter, size: int) -> int:
+    async def _receive(self, request: web.Request, turn: Turn, writer: BlobWriter, size: int, body: Plain) -> int:
         """Streams the body to the disk; how many bytes are then held safely, also when the connection breaks."""
-        buffer = bytearray()
         broken: str | None = None
+        buffer = bytearray()
         while True:
             try:
                 async with turn.patience(IDLE_SECONDS):
@@ -246,21 +253,41 @@ class Uploads:
                 broken = str(error) or type(error).__name__
                 break
             if not data:
+                broken = None if body.is_whole() else "the gzip member has no end"
                 break
-            if writer.position + len(buffer) + len(data) > size:
-                raise _too_long(request.match_info["sha256"], size)
-            buffer += data
-            self._metrics.received_bytes.inc(len(data))
-            if len(buffer) >= WRITE_BYTES:
-                await self._volume.run(writer.write, buffer)
-                buffer = bytearray()
-                if writer.position - writer.committed >= COMMIT_BYTES:
-                    await self._volume.run(writer.commit)
+            body.feed(data)
+            while piece := await self._decoded(body, size - writer.position - len(buffer)):
+                if writer.position + len(buffer) + len(piece) > size:
+                    raise _too_long(request.match_info["sha256"], size)
+                buffer += piece
+                self._metrics.received_bytes.inc(len(piece))
+                if len(buffer) >= WRITE_BYTES:
+                    await self._volume.run(writer.write, buffer)
+                    buffer = bytearray()
+                    if writer.position - writer.committed >= COMMIT_BYTES:
+                        await self._volume.run(writer.commit)
         await self._volume.run(writer.write, buffer)
         held = await self._volume.run(writer.commit)
         if broken is not None:
             raise _wrong_offset(request.match_info["sha256"], held, f"The body broke off at byte {held} ({broken})")
         return held
+
+    async def _decoded(self, body: Plain, room: int) -> bytes:
+        """The next piece of the content; one byte more than there is room for is enough to show that it is too long."""
+        most = min(room + 1, WRITE_BYTES)
+        try:
+            return await self._volume.run(body.read, most) if body.costly else body.read(most)
+        except BadEncoding as error:
+            raise Refusal(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "BadEncoding",
+                f"The body can't be decoded: {error}. Send one gzip member a request, or the bytes as they are.",
+            ) from None
+
+
+def _identity(view: EdgeJobView) -> JobIdentity:
+    meta = view.metadata
+    return JobIdentity(uid=meta.uid, namespace=meta.namespace, name=meta.name, created_at=meta.creation_timestamp)
 
 
 def _plan(body: bytes) -> UploadPlan:
@@ -317,6 +344,21 @@ def _offset(request: web.Request) -> int:
             f"The header {OFFSET_HEADER} is {value!r}: give the position of the body's first byte in the blob.",
         )
     return int(value)
+
+
+def _body(request: web.Request) -> Plain:
+    """How the body is to be read, as its Content-Encoding says."""
+    encoding = ", ".join(request.headers.getall("Content-Encoding", [])).strip().lower()
+    if encoding in ("", "identity"):
+        return Plain()
+    if encoding == GZIP:
+        return Gzip()
+    raise Refusal(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "UnknownEncoding",
+        f"The body has Content-Encoding {encoding!r}: send it as {GZIP}, or as it is.",
+        headers={"Accept-Encoding": GZIP},
+    )
 
 
 def _wrong_offset(sha256: str, held: int, what: str) -> Refusal:

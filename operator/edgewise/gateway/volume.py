@@ -2,15 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from edgewise_agent.wire import Manifest, UploadPlan, UploadStatus, Verdict
+from edgewise_agent.wire import Manifest, ResultFile, UploadPlan, UploadStatus, Verdict
 
 from edgewise.gateway.partial import BlobWriter
-from edgewise.gateway.records import AcceptedPlan, JobIdentity
+from edgewise.gateway.records import AcceptedPlan, Expirable, JobIdentity, KeptAttempt, RemovedNote
 from edgewise.gateway.store import Store
 from edgewise.gateway.turns import Turns
 
@@ -66,15 +66,60 @@ class Volume:
     async def settle(self, job_uid: str, pod_uid: str, verdict: Verdict) -> None:
         """Carries out the operator's final verdict on a manifest. Raises `VolumeFull`."""
         async with self._jobs.take(job_uid):
+            now = datetime.now(UTC)
             match verdict:
                 case Verdict.PUBLISHED:
-                    await self.run(self._store.publish, job_uid, pod_uid)
+                    await self.run(self._store.publish, job_uid, pod_uid, now)
                 case Verdict.SUPERSEDED:
-                    await self.run(self._store.set_aside, job_uid, pod_uid)
+                    await self.run(self._store.set_aside, job_uid, pod_uid, now)
                 case Verdict.GONE:
                     await self.run(self._store.remove, job_uid, pod_uid)
                 case Verdict.PENDING:
                     raise ValueError(f"the verdict on {job_uid}/{pod_uid} is not final: ask again before settling it")
+
+    async def keep_for(self, job_uid: str, results_seconds: float | None) -> None:
+        """`Store.keep_for`."""
+        async with self._jobs.take(job_uid):
+            await self.run(self._store.keep_for, job_uid, results_seconds)
+
+    async def expire(self, job_uid: str, pod_uid: str, now: datetime, why: str) -> None:
+        """`Store.expire`."""
+        async with self._jobs.take(job_uid):
+            await self.run(self._store.expire, job_uid, pod_uid, now, why)
+
+    async def tidy(self, job_uid: str) -> None:
+        """`Store.tidy`."""
+        async with self._jobs.take(job_uid):
+            await self.run(self._store.tidy, job_uid)
+
+    async def forget(self, job_uid: str) -> None:
+        """`Store.forget`."""
+        async with self._jobs.take(job_uid):
+            await self.run(self._store.forget, job_uid)
+
+    async def job_uids(self) -> list[str]:
+        """`Store.job_uids`."""
+        return await self.run(self._store.job_uids)
+
+    async def kept_for(self, job_uid: str) -> float | None:
+        """`Store.kept_for`."""
+        return await self.run(self._store.kept_for, job_uid)
+
+    async def expirable(self, job_uid: str) -> list[Expirable]:
+        """`Store.expirable`."""
+        return await self.run(self._store.expirable, job_uid)
+
+    async def removed(self, job_uid: str, pod_uid: str) -> RemovedNote | None:
+        """`Store.removed`."""
+        return await self.run(self._store.removed, job_uid, pod_uid)
+
+    async def held_bytes(self, namespace: str, without: frozenset[tuple[str, str]]) -> int:
+        """`Store.held_bytes`."""
+        return await self.run(self._store.held_bytes, namespace, without)
+
+    async def new_bytes(self, job_uid: str, sizes: Mapping[str, int]) -> int:
+        """`Store.new_bytes`."""
+        return await self.run(self._store.new_bytes, job_uid, sizes)
 
     async def plan(self, job_uid: str, pod_uid: str) -> AcceptedPlan | None:
         """`Store.plan`."""
@@ -108,6 +153,10 @@ class Volume:
         """`Store.published`."""
         return await self.run(self._store.published, job_uid)
 
+    async def attempts(self, job_uid: str) -> list[KeptAttempt]:
+        """`Store.attempts`."""
+        return await self.run(self._store.attempts, job_uid)
+
     async def newest(self, namespace: str, name: str) -> str | None:
         """`Store.newest`."""
         return await self.run(self._store.newest, namespace, name)
@@ -119,6 +168,10 @@ class Volume:
     async def is_uploading(self, job_uid: str) -> bool:
         """`Store.is_uploading`."""
         return await self.run(self._store.is_uploading, job_uid)
+
+    async def lost_of(self, job_uid: str, files: Iterable[ResultFile]) -> ResultFile | None:
+        """`Store.lost_of`."""
+        return await self.run(self._store.lost_of, job_uid, files)
 
     async def open_blob(self, job_uid: str, sha256: str) -> BinaryIO:
         """`Store.open_blob`."""
