@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import secrets
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ class Spool:
     def __init__(self, plugin_dir: Path) -> None:
         self._folder = plugin_dir / "spool"
         self._orphans = plugin_dir / "orphans"
+        self._sweeping = threading.Lock()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def files(self, volume_id: str) -> Path:
@@ -80,11 +82,12 @@ class Spool:
 
     def sweep(self) -> None:
         """Remove what was let go, as long as that takes; what can't be removed is tried again by the next call."""
-        for folder in self._folder.glob(f"{_GONE}*"):
-            try:
-                remove(folder)
-            except OSError as error:
-                _log.error("%s can't be removed, it keeps its space: %s", folder, error)
+        with self._sweeping:
+            for folder in self._folder.glob(f"{_GONE}*"):
+                try:
+                    remove(folder)
+                except OSError as error:
+                    _log.error("%s can't be removed, it keeps its space: %s", folder, error)
 
     def set_aside(self, volume_id: str, target: Path) -> Path | None:
         """Clear the way of a volume that nothing is known about: an empty target is removed, a full one is kept aside.

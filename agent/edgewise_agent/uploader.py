@@ -1,4 +1,4 @@
-"""Sends spooled volumes home, oldest first, for as long as it takes.
+"""Sends spooled volumes home, oldest first and a few at once, for as long as it takes.
 
 This module owns the order, the waits and the resumption of uploads. Whatever is cut off goes on at the offset that the
 gateway names. It reads files in blocks, so its memory does not grow with them, and it gives a volume up only when the
@@ -17,6 +17,8 @@ from typing import Final
 from edgewise_agent.backoff import Backoff
 from edgewise_agent.collect import collect
 from edgewise_agent.journal import Finish
+from edgewise_agent.lanes import Lanes
+from edgewise_agent.measure import measure_spooled
 from edgewise_agent.tree import open_below
 from edgewise_agent.uplink.connection import Unreachable
 from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, Refused, TooEarly, Unwanted
@@ -46,14 +48,18 @@ class Stopping(RuntimeError):
 class Uploader:
     """Uploads what the table says is waiting. `wake` it when that may have changed."""
 
-    def __init__(self, table: VolumeTable, gateway: Gateway) -> None:
+    def __init__(self, table: VolumeTable, gateway: Gateway, *, concurrency: int) -> None:
+        """`concurrency` volumes are sent at once at most, each in a thread."""
         self._table = table
         self._gateway = gateway
         self._wake = asyncio.Event()
         self._stopping = threading.Event()
+        self._lanes = Lanes(concurrency)
         self._gateway_backoff = Backoff(1, 60)
+        self._gateway_not_before = 0.0
         self._backoffs: dict[str, Backoff] = {}
         self._not_before: dict[str, float] = {}
+        self._counting = threading.Lock()
         self.sent_bytes = 0
         """Bytes that the gateway has acknowledged since the start."""
         self.errors = 0
@@ -66,27 +72,42 @@ class Uploader:
     async def run(self) -> None:
         """Send until cancelled. A request under way ends within its timeouts."""
         try:
-            while True:
-                self._wake.clear()
-                waiting = await asyncio.to_thread(self._table.waiting)
-                self._forget_all_but({held.entry.volume_id for held in waiting})
-                due = next((held for held in waiting if self._due_in(held) <= 0), None)
-                if due is None:
-                    await self._pause(min((self._due_in(held) for held in waiting), default=None))
-                    continue
-                try:
-                    await asyncio.to_thread(self._send, due)
-                except Unreachable as error:
-                    seconds = self._gateway_backoff.failed()
-                    _log.warning("results can't be sent now, trying again in %.1f s: %s", seconds, error)
-                    await asyncio.sleep(seconds)
-                else:
-                    self._gateway_backoff.succeeded()
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self._wake.clear()
+                    waiting = await asyncio.to_thread(self._waiting)
+                    self._forget_all_but({held.entry.volume_id for held in waiting})
+                    for held in self._lanes.take(held for held in waiting if self._due_in(held) <= 0):
+                        group.create_task(self._carry(held))
+                    waits = (seconds for held in waiting if (seconds := self._due_in(held)) > 0)
+                    await self._pause(min(waits, default=None))
         finally:
             self._stopping.set()
 
+    def _waiting(self) -> list[Held]:
+        """The volumes to send, each with its true size: the lanes go by it."""
+        measure_spooled(self._table)
+        return self._table.waiting()
+
+    async def _carry(self, held: Held) -> None:
+        """Send one volume as far as it goes now, in its lane."""
+        began = time.monotonic()
+        try:
+            await asyncio.to_thread(self._send, held)
+        except Unreachable as error:
+            # What several lanes find out at once is one failure.
+            if began >= self._gateway_not_before:
+                seconds = self._gateway_backoff.failed()
+                self._gateway_not_before = time.monotonic() + seconds
+                _log.warning("results can't be sent now, trying again in %.1f s: %s", seconds, error)
+        else:
+            self._gateway_backoff.succeeded()
+        finally:
+            self._lanes.leave(held)
+            self._wake.set()
+
     def _due_in(self, held: Held) -> float:
-        return self._not_before.get(held.entry.volume_id, 0.0) - time.monotonic()
+        return max(self._gateway_not_before, self._not_before.get(held.entry.volume_id, 0.0)) - time.monotonic()
 
     def _forget_all_but(self, volume_ids: set[str]) -> None:
         for waits in (self._not_before, self._backoffs):
@@ -123,7 +144,8 @@ class Uploader:
         except (Unreachable, Stopping):
             raise
         except Exception:  # the edge: one volume's trouble must cost neither the others nor the beats
-            self.errors += 1
+            with self._counting:
+                self.errors += 1
             _log.exception("results of pod %s can't be sent, trying again in %.0f s", pod, FAILED_AGAIN_SECONDS)
             self._not_before[volume_id] = time.monotonic() + FAILED_AGAIN_SECONDS
             return
@@ -210,7 +232,8 @@ class Uploader:
                 stalls = stalls + 1 if blob.offset <= offset else 0
                 if stalls > MOST_STALLS or blob.offset > size:
                     raise Unreachable(f"blob {sha256} of {size} bytes does not get on at the gateway, at {blob.offset}")
-                self.sent_bytes += max(0, blob.offset - offset)
+                with self._counting:
+                    self.sent_bytes += max(0, blob.offset - offset)
                 offset = blob.offset
                 yield offset
         finally:

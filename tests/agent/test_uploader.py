@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from edgewise_agent import uploader as module
 from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.connection import Connection
 from edgewise_agent.uplink.gateway import Gateway
+from edgewise_agent.uplink.pace import Pace
 from edgewise_agent.uploader import CHUNK_BYTES, Uploader
 from edgewise_agent.volumes.table import VolumeTable
 from edgewise_agent.wire import VolumeReport, VolumeState
@@ -54,14 +56,15 @@ class Device:
         return sum(len(blob) for blob in upload.blobs.values())
 
     @asynccontextmanager
-    async def uploading(self) -> AsyncIterator[Uploader]:
+    async def uploading(self, concurrency: int = 2, pace: Pace | None = None) -> AsyncIterator[Uploader]:
         connection = Connection(
             self.cluster.url,
             ca_file=self.settings.ca_file,
             token_file=self.settings.token_file,
             read_seconds=5,
+            kept=concurrency,
         )
-        uploader = Uploader(self.table, Gateway(connection))
+        uploader = Uploader(self.table, Gateway(connection, pace or Pace(0)), concurrency=concurrency)
         task = asyncio.create_task(uploader.run())
         try:
             yield uploader
@@ -192,8 +195,8 @@ async def test_refused_results_are_kept(device_: Device, method: str, status: in
     device_.cluster.faults.append(Fault(method, suffix=_end(method, pod), status=status))
     async with device_.uploading():
         await until(lambda: device_.report(next_pod).state is VolumeState.DONE, "the next volume to come home")
+        await until(lambda: device_.report(pod).state is VolumeState.FAILED, "the refusal to be noted")
         report = device_.report(pod)
-        assert report.state is VolumeState.FAILED
         assert f"{status} Scripted: a scripted fault" in report.message
         assert (device_.table.spool.files(pod.volume_id) / "faces.csv").exists()
     # a restart offers them again
@@ -210,10 +213,62 @@ def _end(method: str, pod: Pod) -> str:
 async def test_oldest_first_and_nobody_waits_for_one_that_is_early(device_: Device) -> None:
     pods = [device_.pod(number, faces_csv=str(number)) for number in (4, 1, 3, 2)]
     device_.cluster.faults.append(Fault("PUT", suffix=pods[1].uid, status=425))
-    async with device_.uploading():
+    async with device_.uploading(concurrency=1):
         await until(lambda: len(device_.cluster.completed_order) == 4, "all to come home")
     order = device_.cluster.completed_order
     assert [uid for uid in order if uid != pods[1].uid] == [pods[0].uid, pods[2].uid, pods[3].uid]
+
+
+async def test_a_small_volume_passes_a_large_one_and_a_large_one_never_blocks_the_lane(device_: Device) -> None:
+    """Two large volumes and two small ones, on a link that takes seconds for a large one."""
+    large = [device_.pod(1, big_csv=BIG), device_.pod(2, big_csv=b"x" + BIG)]
+    small = [device_.pod(3, faces_csv="photo,x\n"), device_.pod(4, faces_csv="photo,y\n")]
+    async with device_.uploading(pace=Pace(4 * 2**20)):
+        await until(lambda: device_.cluster.completed_order, "the first to come home")
+        assert device_.report(large[1]).state is VolumeState.SPOOLED, "the lane for small volumes is not for this one"
+        await until(lambda: len(device_.cluster.completed_order) == 4, "all to come home", 60)
+    assert device_.cluster.completed_order == [pod.uid for pod in (*small, *large)]
+    assert device_.home(large[1]).files() == {"big.csv": b"x" + BIG}
+
+
+@pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (2, 1), (4, 3)])
+async def test_large_volumes_leave_one_lane_free(device_: Device, concurrency: int, most: int) -> None:
+    pods = [device_.pod(number, big_csv=bytes([number]) + BIG) for number in range(1, 6)]
+    seen = set()
+    async with device_.uploading(concurrency):
+        while len(device_.cluster.completed_order) < len(pods):
+            seen.add(sum(device_.report(pod).state is VolumeState.SENDING for pod in pods))
+            await asyncio.sleep(0.001)
+    assert max(seen) <= most
+
+
+async def test_the_bandwidth_cap_holds_over_all_connections(device_: Device) -> None:
+    rate = 2 * 2**20
+    pods = [device_.pod(number, big_csv=bytes([number]) * rate) for number in (1, 2)]
+    started = time.monotonic()
+    async with device_.uploading(concurrency=3, pace=Pace(rate)) as uploader:
+        await until(lambda: len(device_.cluster.completed_order) == len(pods), "both to come home", 30)
+    assert uploader.sent_bytes == 2 * rate
+    seconds = time.monotonic() - started
+    assert seconds >= 2 - 0.5, "faster than the cap and its half second at once allow"
+
+
+async def test_an_upload_at_a_slow_pace_ends_soon_when_the_agent_stops(device_: Device) -> None:
+    device_.pod(big_csv=BIG)
+    async with device_.uploading(concurrency=1, pace=Pace(1024)):
+        await until(lambda: "PATCH" in dict(device_.cluster.requests), "the upload to begin")
+    async with asyncio.timeout(5):
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_several_lanes_that_find_the_gateway_away_wait_once(device_: Device) -> None:
+    for number in range(1, 5):
+        device_.pod(number, faces_csv=str(number))
+    device_.cluster.faults += [Fault("PUT"), Fault("PUT")]
+    QuickBackoff.waits = 0
+    async with device_.uploading(concurrency=2):
+        await until(lambda: len(device_.cluster.completed_order) == 4, "all to come home")
+    assert QuickBackoff.waits <= 2
 
 
 async def test_a_volume_that_comes_later_is_sent_when_woken(device_: Device) -> None:
@@ -255,7 +310,7 @@ async def test_files_that_are_not_what_the_plan_says_are_judged_anew(
     """As after a power cut that took unsynced content, though the plan was kept."""
     pod = device_.pod(faces_csv="photo,x\n", stays_csv="1")
     (held,) = device_.table.waiting()
-    Uploader(device_.table, Gateway(_nowhere(device_.settings)))._make_plan(held)
+    Uploader(device_.table, Gateway(_nowhere(device_.settings)), concurrency=1)._make_plan(held)
     path = device_.table.spool.files(pod.volume_id) / "faces.csv"
     damage(path)
     expected = {"stays.csv": b"1"} | ({"faces.csv": path.read_bytes()} if path.exists() else {})

@@ -9,10 +9,13 @@ from typing import Final, TypeVar
 from msgspec import DecodeError, json
 
 from edgewise_agent.uplink.connection import Answer, Connection, Unreachable
+from edgewise_agent.uplink.pace import Pace
 from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, UploadPlan, UploadStatus
 
 COMPLETE_SECONDS: Final = 300.0
 """The gateway verifies every byte before it answers."""
+
+_AT_ONCE: Final = Pace(0)
 
 _T = TypeVar("_T")
 
@@ -43,12 +46,20 @@ class Gateway:
     Full volumes (507), answers of no known meaning and failing servers are `Deferred`: later may do.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, pace: Pace = _AT_ONCE) -> None:
+        """All that is sent over `connection` keeps to `pace`."""
         self._connection = connection
+        self._pace = pace
 
     def put_plan(self, job_uid: str, pod_uid: str, plan: UploadPlan) -> UploadStatus:
         """Say what will be sent; the answer says what is missing. Also raises `Conflict`."""
-        answer = self._connection.request("PUT", f"/v1/uploads/{job_uid}/{pod_uid}", json.encode(plan))
+        body = json.encode(plan)
+        answer = self._connection.request(
+            "PUT",
+            f"/v1/uploads/{job_uid}/{pod_uid}",
+            self._pace.pieces([body]),
+            {"Content-Length": str(len(body))},
+        )
         return self._decode(answer, UploadStatus, f"upload plan of {_attempt(plan)}")
 
     def patch(
@@ -61,7 +72,7 @@ class Gateway:
         answer = self._connection.request(
             "PATCH",
             f"/v1/uploads/{job_uid}/{pod_uid}/blobs/{sha256}",
-            body,
+            self._pace.pieces(body),
             {OFFSET_HEADER: str(offset), "Content-Length": str(length), "Content-Type": "application/octet-stream"},
         )
         if answer.status == 409:
