@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edgewise_agent.include import included
+from edgewise_agent.logs import MOST_LOGS
 from edgewise_agent.tree import Found, open_below, walk
 from edgewise_agent.wire import OutputVolume, PlannedFile, RefusedFile
 
@@ -53,6 +54,17 @@ def collect(root: Path, asked: OutputVolume, check: Callable[[], None] = lambda:
             files.append(PlannedFile(name=name, bytes_=sizes[name], sha256=digest))
             room -= sizes[name]
     return Collected(tuple(files), tuple(refusals.named), refusals.count, skipped)
+
+
+def collect_logs(root: Path, check: Callable[[], None] = lambda: None) -> tuple[PlannedFile, ...]:
+    """Hash the kept logs below `root`, which may not be there; what can't be read is left out. Raises `OSError`."""
+    refusals = _Refusals()
+    try:
+        sizes = {found.name: found.status.st_size for found in walk(root) if included(found.name, ("*/[0-9]*.log",))}
+    except FileNotFoundError:
+        return ()
+    digests = ((name, _digest(root, name, sizes[name], refusals, check)) for name in sorted(sizes)[:MOST_LOGS])
+    return tuple(PlannedFile(name=name, bytes_=sizes[name], sha256=digest) for name, digest in digests if digest)
 
 
 class _Refusals:

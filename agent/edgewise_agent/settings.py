@@ -35,6 +35,10 @@ class Settings:
     beat_seconds: float = 10
     host_root: Path = Path("/host")
     kubelet_root: Path = Path("/var/lib/kubelet")
+    pod_logs: Path = Path("/var/log/pods")
+    """where kubelet keeps the logs of pods"""
+    log_limit_bytes: int = MIB
+    """how much of a container's log comes home with the results; 0 is nothing"""
     spool_limit_bytes: int = 2 * GIB
     """unsent results that the device holds before it takes no new volume"""
     free_space_floor_bytes: int = 256 * MIB
@@ -87,6 +91,8 @@ class Settings:
             beat_seconds=reader.number("BEAT_SECONDS", cls.beat_seconds, 0.5, 3600),
             host_root=reader.path("HOST_ROOT", cls.host_root),
             kubelet_root=reader.path("KUBELET_ROOT", cls.kubelet_root),
+            pod_logs=reader.path("POD_LOGS", cls.pod_logs),
+            log_limit_bytes=reader.integer("LOG_LIMIT_BYTES", cls.log_limit_bytes, 0, 64 * MIB),
             spool_limit_bytes=reader.integer("SPOOL_LIMIT_BYTES", cls.spool_limit_bytes, MIB, 2**60),
             free_space_floor_bytes=reader.integer("FREE_SPACE_FLOOR_BYTES", cls.free_space_floor_bytes, 0, 2**60),
             upload_bytes_per_second=reader.integer("UPLOAD_BYTES_PER_SECOND", cls.upload_bytes_per_second, 0, 2**40),

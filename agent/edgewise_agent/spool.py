@@ -1,8 +1,9 @@
 """The spool: the folders of ended volumes, waiting to go home.
 
-This module owns the layout below `{plugin folder}/spool`: `{volume}/files` is what the app wrote, `{volume}/plan.json`
-what of it will be sent, `.gone-…` is being removed, `../orphans` holds what no journal entry explains. A volume comes
-in by one rename, so it is never in two places nor in none. It never decides when.
+This module owns the layout below `{plugin folder}/spool`: `{volume}/files` is what the app wrote, `{volume}/logs` what
+its pod's containers said, `{volume}/plan.json` what of both will be sent, `.gone-…` is being removed, `../orphans`
+holds what no journal entry explains. A volume comes in by one rename, so it is never in two places nor in none. It never
+decides when.
 """
 
 import errno
@@ -37,13 +38,17 @@ class Spool:
         """The folder that the app wrote, once it is in the spool."""
         return self._folder / volume_id / "files"
 
+    def logs(self, volume_id: str) -> Path:
+        """Where the logs of the volume's pod are kept; they may come before its files do."""
+        return self._folder / volume_id / "logs"
+
     def holds(self, volume_id: str) -> bool:
         """Whether the volume is in the spool."""
         return self.files(volume_id).is_dir()
 
     def size(self, volume_id: str) -> int:
-        """Bytes in the volume's files. Raises `OSError`."""
-        return size_below(self.files(volume_id))
+        """Bytes in the volume's files and logs. Raises `OSError`."""
+        return size_below(self.files(volume_id)) + size_below(self.logs(volume_id))
 
     def take(self, volume_id: str, target: Path) -> None:
         """Move the folder `target` into the spool. One that is not there is taken as empty.

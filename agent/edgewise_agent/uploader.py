@@ -12,10 +12,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from edgewise_agent.backoff import Backoff
-from edgewise_agent.collect import collect
+from edgewise_agent.collect import collect, collect_logs
 from edgewise_agent.journal import Finish
 from edgewise_agent.lanes import Lanes
 from edgewise_agent.measure import measure_spooled
@@ -23,7 +24,7 @@ from edgewise_agent.tree import open_below
 from edgewise_agent.uplink.connection import Unreachable
 from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, Refused, TooEarly, Unwanted
 from edgewise_agent.volumes.table import Held, VolumeTable
-from edgewise_agent.wire import UploadPlan, VolumeState
+from edgewise_agent.wire import PlannedFile, UploadPlan, VolumeState
 
 CHUNK_BYTES: Final = 4 * 2**20
 """Sent in one request: what a cut connection may cost."""
@@ -169,6 +170,7 @@ class Uploader:
             attempt=entry.asked.attempt,
             pod_name=entry.pod_name,
             files=collected.files,
+            logs=collect_logs(self._table.spool.logs(entry.volume_id), self._check_stopping),
             refused=collected.refused,
             refused_count=collected.refused_count,
             skipped=collected.skipped,
@@ -183,40 +185,44 @@ class Uploader:
     def _send_plan(self, held: Held, plan: UploadPlan) -> None:
         job_uid, pod_uid = held.entry.asked.job_uid, held.entry.pod_uid
         missing = self._gateway.put_plan(job_uid, pod_uid, plan).missing
-        files = {file.sha256: file for file in plan.files}
-        copies = Counter(file.sha256 for file in plan.files)
-        if not {blob.sha256 for blob in missing} <= files.keys():
+        spool, volume_id = self._table.spool, held.entry.volume_id
+        sources = {file.sha256: (spool.logs(volume_id), file) for file in plan.logs}
+        sources |= {file.sha256: (spool.files(volume_id), file) for file in plan.files}
+        copies = Counter(file.sha256 for file in (*plan.files, *plan.logs))
+        if not {blob.sha256 for blob in missing} <= sources.keys():
             raise Conflict(f"the gateway asks for blobs that are not in the plan of pod {held.entry.pod_name}")
-        total = sum(file.bytes_ for file in plan.files)
-        sent = total - sum((files[blob.sha256].bytes_ - blob.offset) * copies[blob.sha256] for blob in missing)
+        total = sum(file.bytes_ for file in (*plan.files, *plan.logs))
+        sent = total - sum((sources[blob.sha256][1].bytes_ - blob.offset) * copies[blob.sha256] for blob in missing)
         if not self._table.note_sending(held, sent):
             return
         for blob in missing:
-            file = files[blob.sha256]
+            root, file = sources[blob.sha256]
             at = blob.offset
-            for offset in self._send_blob(held, file.name, blob.sha256, at, file.bytes_):
+            for offset in self._send_blob(held, root, file, at):
                 sent += (offset - at) * copies[blob.sha256]
                 at = offset
                 if not self._table.note_sending(held, max(0, sent)):
                     return
         manifest = self._gateway.complete(job_uid, pod_uid, plan)
         _log.info(
-            "results of pod %s/%s are home: %d files, %d bytes, %d refused, %d left out",
+            "results of pod %s/%s are home: %d files, %d logs, %d bytes, %d refused, %d left out",
             held.entry.namespace,
             held.entry.pod_name,
             len(manifest.files),
+            len(manifest.logs),
             total,
             plan.refused_count,
             plan.skipped,
         )
         self._table.finish(held, Finish(state=VolumeState.DONE, bytes_=total))
 
-    def _send_blob(self, held: Held, name: str, sha256: str, offset: int, size: int) -> Iterator[int]:
-        """Send one blob from `offset` on, chunk by chunk; yields the offset that the gateway holds after each."""
+    def _send_blob(self, held: Held, root: Path, file: PlannedFile, offset: int) -> Iterator[int]:
+        """Send one file below `root` from `offset` on; yields the offset that the gateway holds after each chunk."""
+        sha256, size = file.sha256, file.bytes_
         try:
-            descriptor = open_below(self._table.spool.files(held.entry.volume_id), name)
+            descriptor = open_below(root, file.name)
         except OSError as error:
-            raise PlanOutdated(f"file {name!r} of the plan can't be opened: {error}") from error
+            raise PlanOutdated(f"file {file.name!r} of the plan can't be opened: {error}") from error
         try:
             stalls = 0
             while offset < size:

@@ -54,6 +54,11 @@ class Upload:
         assert self.plan is not None
         return {file.name: bytes(self.blobs.get(file.sha256, b"")) for file in self.plan.files}
 
+    def logs(self) -> dict[str, bytes]:
+        """Each log by `{container}/{start}.log`."""
+        assert self.plan is not None
+        return {file.name: bytes(self.blobs.get(file.sha256, b"")) for file in self.plan.logs}
+
 
 class Cluster:
     """A faithful gateway and operator in memory, with what they saw and the faults that they are to show."""
@@ -154,7 +159,8 @@ class Cluster:
     async def _patch(self, request: web.Request) -> web.Response:
         upload, sha256 = self._upload(request), request.match_info["sha256"]
         assert upload.plan is not None
-        size = next((file.bytes_ for file in upload.plan.files if file.sha256 == sha256), None)
+        planned = (*upload.plan.files, *upload.plan.logs)
+        size = next((file.bytes_ for file in planned if file.sha256 == sha256), None)
         if size is None:
             return _problem(422, "NotInPlan", f"no file of the plan has SHA-256 {sha256}")
         blob = upload.blobs.setdefault(sha256, bytearray())
@@ -197,6 +203,7 @@ class Cluster:
             node=NODE,
             completed_at=datetime.now(UTC),
             files=tuple(ResultFile(name=f.name, bytes_=f.bytes_, sha256=f.sha256) for f in plan.files),
+            logs=tuple(ResultFile(name=f.name, bytes_=f.bytes_, sha256=f.sha256) for f in plan.logs),
             refused=plan.refused,
             refused_count=plan.refused_count,
             skipped=plan.skipped,
@@ -210,7 +217,7 @@ class Cluster:
     @staticmethod
     def _missing(upload: Upload) -> tuple[BlobStatus, ...]:
         assert upload.plan is not None
-        sizes = {file.sha256: file.bytes_ for file in upload.plan.files}
+        sizes = {file.sha256: file.bytes_ for file in (*upload.plan.files, *upload.plan.logs)}
         held = {sha256: len(upload.blobs.get(sha256, b"")) for sha256 in sizes}
         return tuple(BlobStatus(sha256=s, offset=held[s]) for s, size in sizes.items() if held[s] < size)
 

@@ -51,6 +51,8 @@ def test_each_needed_one_is_missed(name: str) -> None:
         ("BENCHMARK_SECONDS", "0", "must be a whole number from 1 to 60"),
         ("UPLOAD_BYTES_PER_SECOND", "-1", "must be a whole number from 0"),
         ("UPLOAD_BYTES_PER_SECOND", "1023", "must be 0 (no limit) or at least 1024"),
+        ("LOG_LIMIT_BYTES", "67108865", "must be a whole number from 0 to 67108864"),
+        ("POD_LOGS", "pods", "must be an absolute path"),
         ("UPLOAD_CONCURRENCY", "0", "must be a whole number from 1 to 8"),
         ("UPLOAD_CONCURRENCY", "9", "must be a whole number from 1 to 8"),
         ("HTTP_PORT", "65536", "must be a whole number from 0 to 65535"),

@@ -127,6 +127,19 @@ async def test_same_content_travels_once(device_: Device) -> None:
     assert device_.report(pod).sent_bytes == 13
 
 
+async def test_logs_come_home_beside_the_results(device_: Device) -> None:
+    pod = Pod(device_.settings.kubelet_root)
+    publish(device_.table, pod, faces_csv="same\n")
+    pod.say(device_.settings.pod_logs, "working\n")
+    pod.say(device_.settings.pod_logs, "same\n", "init/0.log")
+    device_.table.unpublish(pod.volume_id, pod.target)
+    upload = await device_.brought_home(pod)
+    assert upload.files() == {"faces.csv": b"same\n"}
+    assert upload.logs() == {"app/0.log": b"working\n", "init/0.log": b"same\n"}
+    assert (device_.report(pod).bytes_, device_.report(pod).sent_bytes) == (18, 18)
+    assert sum(length for _, length in device_.cluster.patched) == 13, "the same content travels once"
+
+
 async def test_large_files_go_in_chunks(device_: Device) -> None:
     upload = await device_.brought_home(device_.pod(big_csv=BIG))
     assert upload.files() == {"big.csv": BIG}
