@@ -2,8 +2,8 @@
 
 This module owns the layout below `{plugin folder}/spool`: `{volume}/files` is what the app wrote, `{volume}/logs` what
 its pod's containers said, `{volume}/plan.json` what of both will be sent, `.gone-…` is being removed, `../orphans`
-holds what no journal entry explains. A volume comes in by one rename, so it is never in two places nor in none. It never
-decides when.
+holds what no journal entry explains. A volume comes in by one rename, so it is never in two places nor in none. It
+never decides when.
 """
 
 import errno

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +22,10 @@ from edgewise_agent.lanes import Lanes
 from edgewise_agent.measure import measure_spooled
 from edgewise_agent.tree import open_below
 from edgewise_agent.uplink.connection import Unreachable
-from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, Refused, TooEarly, Unwanted
+from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, NotUnpacked, Refused, TooEarly, Unwanted
+from edgewise_agent.uplink.packing import pack
 from edgewise_agent.volumes.table import Held, VolumeTable
-from edgewise_agent.wire import PlannedFile, UploadPlan, VolumeState
+from edgewise_agent.wire import BlobStatus, PlannedFile, UploadPlan, VolumeState
 
 CHUNK_BYTES: Final = 4 * 2**20
 """Sent in one request: what a cut connection may cost."""
@@ -34,6 +35,8 @@ MOST_STALLS: Final = 5
 REFUSED_AGAIN_SECONDS: Final = 3600.0
 """A refused volume is offered again this rarely: its job may be gone by then, or what was wrong put right."""
 FAILED_AGAIN_SECONDS: Final = 60.0
+PLAIN_SECONDS: Final = 3600.0
+"""How long a gateway is believed that takes no compressed bodies: it may be replaced by one that does."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +63,12 @@ class Uploader:
         self._gateway_not_before = 0.0
         self._backoffs: dict[str, Backoff] = {}
         self._not_before: dict[str, float] = {}
+        self._plain_until = 0.0
         self._counting = threading.Lock()
         self.sent_bytes = 0
         """Bytes that the gateway has acknowledged since the start."""
+        self.body_bytes = 0
+        """What they came to in the bodies of requests, where most are compressed."""
         self.errors = 0
         """Uploads since the start that failed in a way nobody foresaw."""
 
@@ -226,15 +232,7 @@ class Uploader:
         try:
             stalls = 0
             while offset < size:
-                length = min(CHUNK_BYTES, size - offset)
-                blob = self._gateway.patch(
-                    held.entry.asked.job_uid,
-                    held.entry.pod_uid,
-                    sha256,
-                    offset,
-                    length,
-                    self._blocks(descriptor, offset, length),
-                )
+                blob = self._send_chunk(held, descriptor, sha256, offset, min(CHUNK_BYTES, size - offset))
                 stalls = stalls + 1 if blob.offset <= offset else 0
                 if stalls > MOST_STALLS or blob.offset > size:
                     raise Unreachable(f"blob {sha256} of {size} bytes does not get on at the gateway, at {blob.offset}")
@@ -245,16 +243,45 @@ class Uploader:
         finally:
             os.close(descriptor)
 
+    def _send_chunk(self, held: Held, descriptor: int, sha256: str, offset: int, length: int) -> BlobStatus:
+        """Send a file's next bytes, compressed where that pays and the gateway takes it."""
+        job_uid, pod_uid = held.entry.asked.job_uid, held.entry.pod_uid
+
+        def read(offset: int, length: int) -> bytes:
+            self._check_stopping()
+            block = os.pread(descriptor, length, offset)
+            if not block:
+                raise PlanOutdated(f"a file ends at {offset} bytes, before the plan says")
+            return block
+
+        packed = pack(read, offset, length) if time.monotonic() >= self._plain_until else None
+        if packed is not None:
+            try:
+                blob = self._gateway.patch(
+                    job_uid, pod_uid, sha256, offset, packed.body_bytes, packed.blocks, packed=True
+                )
+            except NotUnpacked as answer:
+                _log.info("compressed uploads are not taken, sending plain ones for an hour: %s", answer)
+                self._plain_until = time.monotonic() + PLAIN_SECONDS
+            else:
+                self._count_body(packed.body_bytes)
+                return blob
+        blob = self._gateway.patch(job_uid, pod_uid, sha256, offset, length, _blocks(read, offset, length))
+        self._count_body(length)
+        return blob
+
+    def _count_body(self, bytes_: int) -> None:
+        with self._counting:
+            self.body_bytes += bytes_
+
     def _check_stopping(self) -> None:
         if self._stopping.is_set():
             raise Stopping("the agent stops")
 
-    def _blocks(self, descriptor: int, offset: int, length: int) -> Iterator[bytes]:
-        end = offset + length
-        while offset < end:
-            self._check_stopping()
-            block = os.pread(descriptor, min(BLOCK_BYTES, end - offset), offset)
-            if not block:
-                raise PlanOutdated(f"a file ends at {offset} bytes, before the plan says")
-            offset += len(block)
-            yield block
+
+def _blocks(read: Callable[[int, int], bytes], offset: int, length: int) -> Iterator[bytes]:
+    end = offset + length
+    while offset < end:
+        block = read(offset, min(BLOCK_BYTES, end - offset))
+        offset += len(block)
+        yield block

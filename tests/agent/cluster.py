@@ -75,6 +75,8 @@ class Cluster:
         self.requests: list[tuple[str, str]] = []
         self.patched: list[tuple[int, int]] = []
         """offset and length of every PATCH that was taken"""
+        self.bodies: list[tuple[str, int]] = []
+        """encoding and length of the body of every PATCH that was taken"""
         self.completed_order: list[str] = []
         self.silent = False
         """Whether requests are taken and never answered."""
@@ -172,6 +174,7 @@ class Cluster:
             received += len(block)
             blob += block
         self.patched.append((offset, received))
+        self.bodies.append((request.headers.get("Content-Encoding", ""), int(request.headers["Content-Length"])))
         return _json(BlobStatus(sha256=sha256, offset=len(blob)))
 
     async def _complete(self, request: web.Request) -> web.Response:

@@ -25,6 +25,11 @@ from tests.agent.test_table import publish
 from tests.agent.waiting import until
 
 BIG = os.urandom(2 * CHUNK_BYTES + 12_345)
+"""bytes that no compression makes smaller"""
+TABLE = b"".join(
+    b"photo-%06d.jpg,%d,%d,0.%04d\n" % (n, n * 7919 % 1920, n * 104729 % 1080, n * 31 % 9973) for n in range(180_000)
+)
+"""a CSV of some 5 MiB"""
 
 
 @dataclass
@@ -146,6 +151,40 @@ async def test_large_files_go_in_chunks(device_: Device) -> None:
     assert device_.cluster.patched == [(0, CHUNK_BYTES), (CHUNK_BYTES, CHUNK_BYTES), (2 * CHUNK_BYTES, 12_345)]
 
 
+async def test_what_gets_smaller_is_compressed(device_: Device) -> None:
+    pods = [device_.pod(1, table_csv=TABLE), device_.pod(2, big_csv=BIG), device_.pod(3, tiny_csv="photo,x\n")]
+    async with device_.uploading() as uploader:
+        await until(lambda: len(device_.cluster.completed_order) == 3, "all to come home")
+    assert [device_.home(pod).files() for pod in pods] == [
+        {"table.csv": TABLE},
+        {"big.csv": BIG},
+        {"tiny.csv": b"photo,x\n"},
+    ]
+    packed = [length for encoding, length in device_.cluster.bodies if encoding == "gzip"]
+    plain = [length for encoding, length in device_.cluster.bodies if encoding == ""]
+    assert 0 < sum(packed) < len(TABLE) / 2.5
+    assert sum(plain) == len(BIG) + len(b"photo,x\n")
+    assert uploader.sent_bytes == len(TABLE) + sum(plain)
+    assert uploader.body_bytes == sum(packed) + sum(plain)
+
+
+async def test_a_gateway_that_does_not_unpack_gets_plain_bytes(device_: Device) -> None:
+    device_.cluster.faults.append(Fault("PATCH", status=415))
+    upload = await device_.brought_home(device_.pod(table_csv=TABLE))
+    assert upload.files() == {"table.csv": TABLE}
+    assert {encoding for encoding, _ in device_.cluster.bodies} == {""}, "one refusal is enough"
+
+
+@pytest.mark.parametrize("keep_bytes", [1, 100_000, 1_000_000])
+async def test_a_compressed_body_that_is_cut_off_is_resumed_inside_of_it(device_: Device, keep_bytes: int) -> None:
+    device_.cluster.faults.append(Fault("PATCH", keep_bytes=keep_bytes))
+    upload = await device_.brought_home(device_.pod(table_csv=TABLE))
+    assert upload.files() == {"table.csv": TABLE}
+    assert device_.cluster.patched[0][0] == keep_bytes
+    assert sum(length for _, length in device_.cluster.patched) == len(TABLE) - keep_bytes
+    assert {encoding for encoding, _ in device_.cluster.bodies} == {"gzip"}
+
+
 @pytest.mark.parametrize("keep_bytes", [0, 1, 100_000, CHUNK_BYTES])
 async def test_a_cut_connection_is_resumed_at_the_offset(device_: Device, keep_bytes: int) -> None:
     device_.cluster.faults.append(Fault("PATCH", keep_bytes=keep_bytes))
@@ -257,7 +296,7 @@ async def test_large_volumes_leave_one_lane_free(device_: Device, concurrency: i
 
 async def test_the_bandwidth_cap_holds_over_all_connections(device_: Device) -> None:
     rate = 2 * 2**20
-    pods = [device_.pod(number, big_csv=bytes([number]) * rate) for number in (1, 2)]
+    pods = [device_.pod(number, big_csv=os.urandom(rate)) for number in (1, 2)]
     started = time.monotonic()
     async with device_.uploading(concurrency=3, pace=Pace(rate)) as uploader:
         await until(lambda: len(device_.cluster.completed_order) == len(pods), "both to come home", 30)

@@ -36,6 +36,10 @@ class Conflict(RuntimeError):
     """409 without a way on: what the gateway holds does not fit the plan."""
 
 
+class NotUnpacked(RuntimeError):
+    """415: the gateway takes no compressed bodies; the same bytes may go as they are."""
+
+
 class Deferred(Unreachable):
     """The gateway has answered that it can't take this now (507, 5xx and others): other volumes may still go."""
 
@@ -63,18 +67,34 @@ class Gateway:
         return self._decode(answer, UploadStatus, f"upload plan of {_attempt(plan)}")
 
     def patch(
-        self, job_uid: str, pod_uid: str, sha256: str, offset: int, length: int, body: Iterable[bytes]
+        self,
+        job_uid: str,
+        pod_uid: str,
+        sha256: str,
+        offset: int,
+        length: int,
+        body: Iterable[bytes],
+        *,
+        packed: bool = False,
     ) -> BlobStatus:
         """Send `length` bytes of a blob from `offset` on; the answer says where to go on, also after a wrong offset.
 
-        Also raises `Conflict`, and whatever `body` raises.
+        `packed`: the body is one gzip member and `length` its own size; offsets count the content all the same. Also
+        raises `Conflict`, `NotUnpacked` only for a packed body, and whatever `body` raises.
         """
         answer = self._connection.request(
             "PATCH",
             f"/v1/uploads/{job_uid}/{pod_uid}/blobs/{sha256}",
             self._pace.pieces(body),
-            {OFFSET_HEADER: str(offset), "Content-Length": str(length), "Content-Type": "application/octet-stream"},
+            {
+                OFFSET_HEADER: str(offset),
+                "Content-Length": str(length),
+                "Content-Type": "application/octet-stream",
+                **({"Content-Encoding": "gzip"} if packed else {}),
+            },
         )
+        if answer.status == 415 and packed:
+            raise NotUnpacked(answer.explained(f"blob {sha256}"))
         if answer.status == 409:
             try:
                 return json.decode(answer.body, type=BlobStatus)
