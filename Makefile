@@ -19,7 +19,7 @@ demo: up ## The main job on real input: surveillance on the fleet, its CSV fetch
 
 .PHONY: test
 test: lint ## All tests: lint, types, layers, generated files, units, API server, fleet.
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: bench
 bench: up ## Edgewise against plain Kubernetes, side by side; BENCH="--quick" or "--only csv" for less.
@@ -71,7 +71,7 @@ lock: venv ## Lock the versions of all dependencies, with hashes.
 	$(COMPILE) pyproject.toml --extra operator -o requirements/operator.txt
 	$(COMPILE) pyproject.toml --extra agent -o requirements/agent.txt
 	$(COMPILE) pyproject.toml --extra operator --extra agent --extra dev -o requirements/dev.txt
-	$(COMPILE) requirements/vision.in -o requirements/vision.txt
+	$(COMPILE) --no-deps requirements/vision.in -o requirements/vision.txt
 
 .PHONY: programs
 programs: venv

@@ -29,8 +29,8 @@ from testbed import Fleet
 from testbed.nodeconfig import EDGE_LABEL
 from testbed.progress import step
 
-TURNS: Final = 8_000_000
-"""Of the loop that each job goes through: about a second on one core of a machine of today."""
+TURNS: Final = 20_000_000
+"""Of the loop that each job goes through: about two seconds on one core of a machine of today."""
 
 LOOP: Final = """
 import sys

@@ -134,17 +134,24 @@ async def _reporter(cluster: Cluster, node: str, pod: str, figures: random.Rando
 
 
 async def _report(reporters: Sequence[Reporter], to: Door, interval: timedelta) -> None:
-    """Report without end: every device once an interval, one after the other."""
+    """Report without end: every device for itself, as agents do, so that a slow answer delays no other's beat."""
     pause = interval.total_seconds() / len(reporters)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=to.trust, limit=8)) as session:
-        async with asyncio.TaskGroup() as first:  # nobody waits a whole interval for the first ones
-            for one in reporters:
-                first.create_task(_send(session, to, one, one.beat(1, interval)))
-        for sequence in range(2, 1_000_000):
-            for one in reporters:
-                began = time.monotonic()
-                await _send(session, to, one, one.beat(sequence, interval))
-                await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))
+    connector = aiohttp.TCPConnector(ssl=to.trust, limit=0, keepalive_timeout=3 * interval.total_seconds())
+    async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+        for place, one in enumerate(reporters):
+            group.create_task(_report_one(session, to, one, interval, place * pause))
+
+
+async def _report_one(
+    session: aiohttp.ClientSession, to: Door, one: Reporter, interval: timedelta, delay: float
+) -> None:
+    """Report for one device: at once, after `delay` seconds, and then once an interval."""
+    await _send(session, to, one, one.beat(1, interval))
+    due = time.monotonic() + delay
+    for sequence in range(2, 1_000_000):
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await _send(session, to, one, one.beat(sequence, interval))
+        due = max(due + interval.total_seconds(), time.monotonic())
 
 
 async def _send(session: aiohttp.ClientSession, to: Door, one: Reporter, beat: wire.Beat) -> None:

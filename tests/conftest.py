@@ -1,6 +1,7 @@
 """The fleet: one for the whole run, taken as it is or started, and then ended again.
 
-A failing test shows what the cluster and the devices said.
+A failing test shows what the cluster and the devices said. With two processes (`make test`), one has all tests of the
+fleet, in their order; the other has the rest, and gives way, since tests of the fleet measure times.
 """
 
 import os
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 from testbed import Fleet, FleetError, paths
-from tests.figures import Figures
+from tests.figures import Figures, taken
 
 SOAK = int(os.environ.get("EDGEWISE_SOAK", "0"))
 """How many examples `make soak` draws anew; else they are the same in each run: a change fails by what it does."""
@@ -21,25 +22,44 @@ settings.register_profile("edgewise", deadline=None, derandomize=not SOAK)  # ho
 settings.load_profile("edgewise")
 
 _TAIL_LINES = 15
-_FIGURES = pytest.StashKey[Figures]()
+_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+_PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
+_GIVES_WAY = 10
+"""By how much the niceness of what is no test of the fleet is raised."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Begins an empty table of figures."""
-    config.stash[_FIGURES] = Figures()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps all tests of the fleet in one process: it has one life of the fleet, and one test at a time."""
+    for item in items:
+        if _needs_fleet(item):
+            item.add_marker(pytest.mark.xdist_group("fleet"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Lets a test that runs beside tests of the fleet give way to them."""
+    if _WORKER:
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY if _needs_fleet(item) else _PRIORITY + _GIVES_WAY)
+    return (yield)
+
+
+def _needs_fleet(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "fleet" in item.fixturenames
 
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Figures:
     """Takes what a test has measured, for the table at the end of the run."""
-    return request.config.stash[_FIGURES]
+    return Figures(request.node.user_properties)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Shows the figures."""
-    if taken := config.stash[_FIGURES].taken:
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    called = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    if figures := [figure for report in called for figure in taken(report.user_properties)]:
         terminalreporter.section("figures")
-        for figure in taken:
+        for figure in figures:
             terminalreporter.line(figure.line())
 
 

@@ -1,6 +1,10 @@
 """The figures that tests measure: each is printed on a line of its own, and all of them in a table at the run's end."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+PROPERTY: Final = "figure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,16 @@ class Figure:
 class Figures:
     """Called with each figure. It judges nothing: that is the test's own assertion."""
 
-    taken: list[Figure] = field(default_factory=list)
+    properties: list[tuple[str, object]] = field(default_factory=list)
+    """the test's properties, which its report carries from the process where it ran"""
 
     def __call__(self, what: str, value: float, most: float | None = None, unit: str = "") -> None:
         """Take and print a figure."""
         figure = Figure(what, value, most, unit)
-        self.taken.append(figure)
+        self.properties.append((PROPERTY, asdict(figure)))
         print(figure.line())
+
+
+def taken(properties: Iterable[tuple[str, object]]) -> list[Figure]:
+    """The figures among a test's properties."""
+    return [Figure(**values) for name, values in properties if name == PROPERTY and isinstance(values, dict)]

@@ -6,6 +6,7 @@ when its score has moved by over 10 % or its work has changed. Beats themselves 
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from edgewise.api import EdgeNodeStatus, Factors, NodeBenchmark, NodeMetrics, NodeSpool, status_body
@@ -50,12 +51,20 @@ def report(
 
 def wake_ups(snapshot: Snapshot, now: datetime) -> Iterable[datetime]:
     """Silence makes no event, so look again when the next device would be stale or dead."""
-    moments = []
+    least: timedelta | None = None
     for node in snapshot.nodes.values():
-        expected, silent = node.beat.interval if node.beat else snapshot.installation.beat_interval, silence(node)
-        due = [expected * factor - silent for factor in (STALE_INTERVALS, DEAD_INTERVALS, UNDECIDED_INTERVALS)]
-        moments += [now + delay + A_MOMENT for delay in due if delay > timedelta()]
-    return moments
+        silent = silence(node)
+        for patience in _patience(node.beat.interval if node.beat else snapshot.installation.beat_interval):
+            if silent < patience:  # the first of them that is still to come
+                least = patience - silent if least is None else min(least, patience - silent)
+                break
+    return [] if least is None else [now + least + A_MOMENT]
+
+
+@lru_cache(maxsize=64)
+def _patience(interval: timedelta) -> tuple[timedelta, ...]:
+    """After which silences a device is looked at again, shortest first."""
+    return tuple(interval * factor for factor in (STALE_INTERVALS, DEAD_INTERVALS, UNDECIDED_INTERVALS))
 
 
 def node_patch(

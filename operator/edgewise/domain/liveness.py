@@ -6,6 +6,7 @@ kubelet have gone silent: a dead agent on a living device never kills a job.
 
 from datetime import timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from edgewise.domain.views import NodeView
@@ -51,10 +52,14 @@ def kubelet_silent(node: NodeView) -> bool:
 
 def liveness(node: NodeView, interval: timedelta) -> Liveness:
     """The device's liveness. `interval` is the installation's, for a device that has not reported yet."""
-    expected = node.beat.interval if node.beat else interval
     silent = silence(node)
-    if silent >= expected * DEAD_INTERVALS and kubelet_silent(node):
-        return Liveness.DEAD
-    if silent >= expected * STALE_INTERVALS:
-        return Liveness.STALE
-    return Liveness.FRESH if node.beat else Liveness.UNKNOWN
+    stale, dead = _limits(node.beat.interval if node.beat else interval)
+    if silent < stale:
+        return Liveness.FRESH if node.beat else Liveness.UNKNOWN
+    return Liveness.DEAD if silent >= dead and kubelet_silent(node) else Liveness.STALE
+
+
+@lru_cache(maxsize=64)
+def _limits(interval: timedelta) -> tuple[timedelta, timedelta]:
+    """From which silence on a device is stale, and may be dead."""
+    return interval * STALE_INTERVALS, interval * DEAD_INTERVALS
