@@ -2,7 +2,7 @@
 
 This module owns the order, the waits and the resumption of uploads. Whatever is cut off goes on at the offset that the
 gateway names. It reads files in blocks, so its memory does not grow with them, and it gives a volume up only when the
-gateway has acknowledged it or says that its job is gone.
+gateway has acknowledged it or says that its job is gone. Where the app wants it, finished files go ahead of its end.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from edgewise_agent.ahead import Ahead, wants_ahead
 from edgewise_agent.backoff import Backoff
 from edgewise_agent.collect import collect, collect_logs
 from edgewise_agent.journal import Finish
@@ -35,6 +36,8 @@ MOST_STALLS: Final = 5
 REFUSED_AGAIN_SECONDS: Final = 3600.0
 """A refused volume is offered again this rarely: its job may be gone by then, or what was wrong put right."""
 FAILED_AGAIN_SECONDS: Final = 60.0
+AHEAD_SECONDS: Final = 15.0
+"""How often a running app's folder is searched for finished files."""
 PLAIN_SECONDS: Final = 3600.0
 """How long a gateway is believed that takes no compressed bodies: it may be replaced by one that does."""
 
@@ -47,6 +50,10 @@ class PlanOutdated(RuntimeError):
 
 class Stopping(RuntimeError):
     """The agent stops; the upload goes on after its next start."""
+
+
+class Ended(RuntimeError):
+    """The volume is not in its pod any more: what it holds is sent as a whole."""
 
 
 class Uploader:
@@ -63,6 +70,8 @@ class Uploader:
         self._gateway_not_before = 0.0
         self._backoffs: dict[str, Backoff] = {}
         self._not_before: dict[str, float] = {}
+        self._ahead = Ahead()
+        self._ahead_not_before: dict[str, float] = {}
         self._plain_until = 0.0
         self._counting = threading.Lock()
         self.sent_bytes = 0
@@ -83,10 +92,12 @@ class Uploader:
                 while True:
                     self._wake.clear()
                     waiting = await asyncio.to_thread(self._waiting)
-                    self._forget_all_but({held.entry.volume_id for held in waiting})
-                    for held in self._lanes.take(held for held in waiting if self._due_in(held) <= 0):
+                    # What has ended comes first: its job waits for it.
+                    held_now = [*waiting, *(held for held in self._table.live() if wants_ahead(held.entry))]
+                    self._forget_all_but({held.entry.volume_id for held in held_now})
+                    for held in self._lanes.take(held for held in held_now if self._due_in(held) <= 0):
                         group.create_task(self._carry(held))
-                    waits = (seconds for held in waiting if (seconds := self._due_in(held)) > 0)
+                    waits = (seconds for held in held_now if (seconds := self._due_in(held)) > 0)
                     await self._pause(min(waits, default=None))
         finally:
             self._stopping.set()
@@ -100,7 +111,7 @@ class Uploader:
         """Send one volume as far as it goes now, in its lane."""
         began = time.monotonic()
         try:
-            await asyncio.to_thread(self._send, held)
+            await asyncio.to_thread(self._send_ahead if held.state is VolumeState.LIVE else self._send, held)
         except Unreachable as error:
             # What several lanes find out at once is one failure.
             if began >= self._gateway_not_before:
@@ -114,12 +125,14 @@ class Uploader:
             self._wake.set()
 
     def _due_in(self, held: Held) -> float:
-        return max(self._gateway_not_before, self._not_before.get(held.entry.volume_id, 0.0)) - time.monotonic()
+        waits = self._ahead_not_before if held.state is VolumeState.LIVE else self._not_before
+        return max(self._gateway_not_before, waits.get(held.entry.volume_id, 0.0)) - time.monotonic()
 
     def _forget_all_but(self, volume_ids: set[str]) -> None:
-        for waits in (self._not_before, self._backoffs):
+        for waits in (self._not_before, self._ahead_not_before, self._backoffs):
             for volume_id in waits.keys() - volume_ids:
                 del waits[volume_id]
+        self._ahead.forget_all_but(volume_ids)
 
     async def _pause(self, seconds: float | None) -> None:
         try:
@@ -167,6 +180,45 @@ class Uploader:
             self._table.spool.drop_plan(held.entry.volume_id)
             self._send_plan(held, self._make_plan(held))
 
+    def _send_ahead(self, held: Held) -> None:
+        """Send what a running app has finished, and complete nothing. Raises `Unreachable`.
+
+        The volume keeps its lane meanwhile, so the plan of the whole, once the pod has ended, always comes later.
+        """
+        volume_id, pod = held.entry.volume_id, f"{held.entry.namespace}/{held.entry.pod_name}"
+        seconds = AHEAD_SECONDS
+        try:
+            plan = self._ahead.plan(held.entry, lambda: self._check_current(held))
+            if plan is not None:
+                self._send_finished(held, plan)
+                self._ahead.arrived(held.entry, plan)
+        except Refused as answer:
+            _log.warning("finished files of pod %s are not taken before it ends: %s", pod, answer)
+            seconds = REFUSED_AGAIN_SECONDS
+        except (TooEarly, Unwanted, Conflict, PlanOutdated, Ended, Deferred, OSError) as problem:
+            _log.info("finished files of pod %s are sent later: %s", pod, problem)
+        except (Unreachable, Stopping):
+            raise
+        except Exception:  # the edge, as in `_send`
+            with self._counting:
+                self.errors += 1
+            _log.exception("finished files of pod %s can't be sent, trying again in %.0f s", pod, FAILED_AGAIN_SECONDS)
+            seconds = FAILED_AGAIN_SECONDS
+        self._ahead_not_before[volume_id] = time.monotonic() + seconds
+
+    def _send_finished(self, held: Held, plan: UploadPlan) -> None:
+        files = {file.sha256: file for file in plan.files}
+        for blob in self._gateway.put_plan(held.entry.asked.job_uid, held.entry.pod_uid, plan).missing:
+            if blob.sha256 not in files:
+                raise Conflict(f"the gateway asks for blobs that are not in the plan of pod {held.entry.pod_name}")
+            for _ in self._send_blob(held, Path(held.entry.target), files[blob.sha256], blob.offset):
+                self._check_current(held)
+
+    def _check_current(self, held: Held) -> None:
+        self._check_stopping()
+        if not self._table.is_current(held):
+            raise Ended("the pod has ended")
+
     def _make_plan(self, held: Held) -> UploadPlan:
         entry = held.entry
         collected = collect(self._table.spool.files(entry.volume_id), entry.asked, self._check_stopping)
@@ -209,6 +261,9 @@ class Uploader:
                 at = offset
                 if not self._table.note_sending(held, max(0, sent)):
                     return
+        if wants_ahead(held.entry) and self._gateway.put_plan(job_uid, pod_uid, plan).missing:
+            # An earlier plan, whose answer was lost on the way, may have been taken after this one.
+            raise Conflict(f"another plan of pod {held.entry.pod_name} came between")
         manifest = self._gateway.complete(job_uid, pod_uid, plan)
         _log.info(
             "results of pod %s/%s are home: %d files, %d logs, %d bytes, %d refused, %d left out",

@@ -373,20 +373,62 @@ def _nowhere(settings: Settings) -> Connection:
     return Connection("https://127.0.0.1:1", ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=1)
 
 
+def leave_hostile_things(root: Path, secret: Path) -> None:
+    """What an app may leave in its folder, pointing to `secret`, a folder outside of it."""
+    (root / "etc.csv").symlink_to("/etc/passwd")
+    (root / "relative.csv").symlink_to("../../../../../../outside/secret.csv")
+    (root / "itself.csv").symlink_to("itself.csv")
+    (root / "folder").symlink_to(secret)
+    os.link(secret / "secret.csv", root / "hard.csv")
+    os.mkfifo(root / "fifo.csv")
+    os.mknod(root / "disk.csv", 0o666 | 0o060000, os.makedev(7, 0))
+    os.mknod(root / "zero.csv", 0o666 | 0o020000, os.makedev(1, 5))
+    Path(os.fsdecode(bytes(root) + b"/\xff\xfe.csv")).write_text("x")
+    (root / "\x1b[2J.csv").write_text("x")
+    with (root / "huge.csv").open("wb") as huge:
+        huge.truncate(2**43)
+    folder = root
+    for _ in range(5):
+        folder /= "d" * 250
+        folder.mkdir()
+    (folder / ("n" * 250 + ".csv")).write_text("x")
+    (root / ("f" * 150) / ("o" * 150)).mkdir(parents=True)
+    (root / ("f" * 150) / ("o" * 150) / "long name.csv").write_text("300 bytes and more are fine")
+
+
 async def test_hostile_outputs_come_home_without_the_hostile_part(device_: Device) -> None:
-    pod = Pod(device_.settings.kubelet_root, asked=outputs(max_files=10))
-    publish(device_.table, pod, good_csv="good")
-    (pod.target / "passwd.csv").symlink_to("/etc/passwd")
-    (pod.target / "shadow").symlink_to("/etc")
-    os.mkfifo(pod.target / "fifo.csv")
+    """Whatever an app leaves: nothing of the device leaves with it, and the good files arrive."""
+    secret = device_.settings.kubelet_root.parent / "outside"
+    secret.mkdir()
+    (secret / "secret.csv").write_text("secret")
+    pod = Pod(device_.settings.kubelet_root, asked=outputs(max_files=5, size_limit_bytes=1000))
+    publish(device_.table, pod, good_csv="good", truncated_csv='photo,x\n"1,')
+    leave_hostile_things(pod.target, secret)
     device_.table.unpublish(pod.volume_id, pod.target)
     upload = await device_.brought_home(pod)
-    assert upload.files() == {"good.csv": b"good"}
-    assert upload.manifest is not None
-    assert {file.name: file.reason for file in upload.manifest.refused} == {
-        "passwd.csv": "Symlink",
-        "fifo.csv": "NotAFile",
+    assert upload.files() == {
+        "good.csv": b"good",
+        "truncated.csv": b'photo,x\n"1,',
+        f"{'f' * 150}/{'o' * 150}/long name.csv": b"300 bytes and more are fine",
     }
+    assert upload.manifest is not None
+    assert upload.manifest.refused_count == 11
+    assert upload.manifest.skipped == 1, "the linked folder, which no pattern means"
+    reasons = {file.name: file.reason for file in upload.manifest.refused}
+    assert reasons.pop("/".join(["d" * 250] * 5)[:1024]) == "BadName", "1,500 bytes"
+    assert reasons == {
+        "etc.csv": "Symlink",
+        "relative.csv": "Symlink",
+        "itself.csv": "Symlink",
+        "hard.csv": "HardLink",
+        "fifo.csv": "NotAFile",
+        "disk.csv": "NotAFile",
+        "zero.csv": "NotAFile",
+        "\ufffd\ufffd.csv": "BadName",
+        "\ufffd[2J.csv": "BadName",
+        "huge.csv": "TooLarge",
+    }
+    assert b"secret" not in b"".join(upload.blobs.values())
 
 
 async def test_a_volume_taken_back_while_it_is_sent_is_let_go(device_: Device) -> None:

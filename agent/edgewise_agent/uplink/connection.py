@@ -38,6 +38,14 @@ class Answer:
     status: int
     body: bytes
 
+    @property
+    def reason(self) -> str | None:
+        """The server's reason for a refusal, where it gave one."""
+        try:
+            return json.decode(self.body, type=Problem).reason
+        except (DecodeError, UnicodeDecodeError):
+            return None
+
     def explained(self, what: str) -> str:
         """One line for people: what was asked, the status, and the server's own sentence where it gave one."""
         try:

@@ -95,6 +95,8 @@ class Gateway:
         )
         if answer.status == 415 and packed:
             raise NotUnpacked(answer.explained(f"blob {sha256}"))
+        if answer.status == 422 and answer.reason == "NotInPlan":
+            raise Conflict(answer.explained(f"blob {sha256}"))
         if answer.status == 409:
             try:
                 return json.decode(answer.body, type=BlobStatus)

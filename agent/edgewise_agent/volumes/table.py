@@ -194,6 +194,12 @@ class VolumeTable:
         with self._lock:
             return [volume.held() for volume in self._volumes.values() if volume.state is VolumeState.LIVE]
 
+    def is_current(self, held: Held) -> bool:
+        """Whether the volume is still in the state, and the same folder, as in `held`."""
+        with self._lock:
+            volume = self._same(held)
+            return volume is not None and volume.state is held.state
+
     def unmeasured(self) -> list[Held]:
         """The volumes in the spool whose size is only known from when they were live."""
         with self._lock:
