@@ -243,21 +243,23 @@ class Uploader:
     def _send_plan(self, held: Held, plan: UploadPlan) -> None:
         job_uid, pod_uid = held.entry.asked.job_uid, held.entry.pod_uid
         missing = self._gateway.put_plan(job_uid, pod_uid, plan).missing
-        spool, volume_id = self._table.spool, held.entry.volume_id
-        sources = {file.sha256: (spool.logs(volume_id), file) for file in plan.logs}
-        sources |= {file.sha256: (spool.files(volume_id), file) for file in plan.files}
-        copies = Counter(file.sha256 for file in (*plan.files, *plan.logs))
-        if not {blob.sha256 for blob in missing} <= sources.keys():
+        sources = {file.sha256: file for file in (*plan.logs, *plan.files)}
+        logs = {file.sha256 for file in plan.logs if sources[file.sha256] is file}
+        names = len(plan.files) + len(plan.logs)
+        # A plan may have 100,000 files: what is seldom needed is not built for all of them.
+        copies = Counter(file.sha256 for file in (*plan.files, *plan.logs)) if names > len(sources) else Counter[str]()
+        if any(blob.sha256 not in sources for blob in missing):
             raise Conflict(f"the gateway asks for blobs that are not in the plan of pod {held.entry.pod_name}")
         total = sum(file.bytes_ for file in (*plan.files, *plan.logs))
-        sent = total - sum((sources[blob.sha256][1].bytes_ - blob.offset) * copies[blob.sha256] for blob in missing)
+        sent = total - sum((sources[b.sha256].bytes_ - b.offset) * (copies[b.sha256] or 1) for b in missing)
         if not self._table.note_sending(held, sent):
             return
         for blob in missing:
-            root, file = sources[blob.sha256]
+            spool, volume_id = self._table.spool, held.entry.volume_id
+            root = spool.logs(volume_id) if blob.sha256 in logs else spool.files(volume_id)
             at = blob.offset
-            for offset in self._send_blob(held, root, file, at):
-                sent += (offset - at) * copies[blob.sha256]
+            for offset in self._send_blob(held, root, sources[blob.sha256], at):
+                sent += (offset - at) * (copies[blob.sha256] or 1)
                 at = offset
                 if not self._table.note_sending(held, max(0, sent)):
                     return

@@ -1,12 +1,12 @@
 """Who may be sent at once: tables of what is due, and what starts."""
 
 import pytest
-from edgewise_agent.lanes import SMALL_BYTES, Lanes
+from edgewise_agent.lanes import MANY_FILES, SMALL_BYTES, Lanes
 from edgewise_agent.settings import Settings
 from edgewise_agent.volumes.table import Held
 from edgewise_agent.wire import VolumeState
 
-from tests.agent.kubelet import Pod
+from tests.agent.kubelet import Pod, outputs
 from tests.agent.test_table import entry
 
 SIZES = {"s": SMALL_BYTES, "l": SMALL_BYTES + 1}
@@ -36,6 +36,23 @@ def volumes(settings: Settings, letters: str) -> list[Held]:
 def test_what_starts_first(settings: Settings, count: int, due: str, started: list[int]) -> None:
     held = volumes(settings, due)
     assert Lanes(count).take(held) == [held[number] for number in started]
+
+
+def test_of_volumes_with_very_many_files_one_goes_at_a_time(settings: Settings) -> None:
+    many = [
+        Held(
+            entry(Pod(settings.kubelet_root, number, asked=outputs(max_files=MANY_FILES + 1))),
+            VolumeState.SPOOLED,
+            0,
+            SIZES["s"],
+        )
+        for number in (10, 11)
+    ]
+    (few,) = volumes(settings, "s")
+    lanes = Lanes(4)
+    assert lanes.take([*many, few]) == [many[0], few]
+    lanes.leave(many.pop(0))
+    assert lanes.take([*many, few]) == [many[0]]
 
 
 def test_a_lane_left_goes_to_the_oldest_that_it_is_for(settings: Settings) -> None:

@@ -3,10 +3,11 @@
 This module owns the meaning of the gateway's statuses. It blocks; it reads no file and never tries again by itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
 from msgspec import DecodeError, json
+from msgspec.structs import replace
 
 from edgewise_agent.uplink.connection import Answer, Connection, Unreachable
 from edgewise_agent.uplink.pace import Pace
@@ -16,6 +17,7 @@ COMPLETE_SECONDS: Final = 300.0
 """The gateway verifies every byte before it answers."""
 
 _AT_ONCE: Final = Pace(0)
+_FILES_A_BLOCK: Final = 500
 
 _T = TypeVar("_T")
 
@@ -57,12 +59,12 @@ class Gateway:
 
     def put_plan(self, job_uid: str, pod_uid: str, plan: UploadPlan) -> UploadStatus:
         """Say what will be sent; the answer says what is missing. Also raises `Conflict`."""
-        body = json.encode(plan)
+        length = sum(len(block) for block in _encoded(plan))
         answer = self._connection.request(
             "PUT",
             f"/v1/uploads/{job_uid}/{pod_uid}",
-            self._pace.pieces([body]),
-            {"Content-Length": str(len(body))},
+            self._pace.pieces(_encoded(plan)),
+            {"Content-Length": str(length)},
         )
         return self._decode(answer, UploadStatus, f"upload plan of {_attempt(plan)}")
 
@@ -140,3 +142,14 @@ _MEANINGS: Final[dict[int, type[RuntimeError]]] = {
 
 def _attempt(plan: UploadPlan) -> str:
     return f"{plan.namespace}/{plan.job}, attempt {plan.attempt}"
+
+
+def _encoded(plan: UploadPlan) -> Iterator[bytes]:
+    """The plan as JSON, in blocks: one of 100,000 files would take more memory in one piece than all else."""
+    # Within a JSON string the quotes would be escaped.
+    head, files, tail = json.encode(replace(plan, files=())).partition(b'"files":[]')
+    yield head + files[:-1]
+    for start in range(0, len(plan.files), _FILES_A_BLOCK):
+        block = json.encode(plan.files[start : start + _FILES_A_BLOCK])[1:-1]
+        yield block if start == 0 else b"," + block
+    yield files[-1:] + tail
