@@ -83,8 +83,11 @@ class Cluster:
         self._transports: set[asyncio.Transport] = set()
 
     @asynccontextmanager
-    async def serve(self, context: ssl.SSLContext, port: int = 0) -> AsyncIterator["Cluster"]:
-        """Serve on loopback while the context lasts; `url` says where."""
+    async def serve(self, context: ssl.SSLContext, port: int = 0, *, unpacks: bool = True) -> AsyncIterator["Cluster"]:
+        """Serve on loopback while the context lasts; `url` says where.
+
+        One that does not unpack is of before compression: it takes packed bytes for the content.
+        """
         app = web.Application(middlewares=[self._admit], client_max_size=2**26)
         path = "/v1/uploads/{job}/{pod}"
         app.add_routes(
@@ -95,7 +98,7 @@ class Cluster:
                 web.post(path + "/complete", self._complete),
             ]
         )
-        runner = web.AppRunner(app, shutdown_timeout=1, handler_cancellation=True)
+        runner = web.AppRunner(app, shutdown_timeout=1, handler_cancellation=True, auto_decompress=unpacks)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
         await site.start()

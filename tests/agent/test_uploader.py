@@ -19,6 +19,7 @@ from edgewise_agent.uploader import CHUNK_BYTES, Uploader
 from edgewise_agent.volumes.table import VolumeTable
 from edgewise_agent.wire import VolumeReport, VolumeState
 
+from tests.agent.authority import Authority
 from tests.agent.cluster import Cluster, Fault, Upload
 from tests.agent.kubelet import JOB_UID, Pod, outputs
 from tests.agent.test_table import publish
@@ -173,6 +174,20 @@ async def test_a_gateway_that_does_not_unpack_gets_plain_bytes(device_: Device) 
     upload = await device_.brought_home(device_.pod(table_csv=TABLE))
     assert upload.files() == {"table.csv": TABLE}
     assert {encoding for encoding, _ in device_.cluster.bodies} == {""}, "one refusal is enough"
+
+
+async def test_a_gateway_of_before_compression_gets_plain_bytes_in_the_end(
+    device_: Device, authority: Authority, device: Path
+) -> None:
+    async with Cluster().serve(authority.server_context(device / "tls-old"), unpacks=False) as old:
+        device_.cluster = old
+        pods = [device_.pod(1, table_csv=TABLE), device_.pod(2, table_csv=TABLE + b"more\n")]
+        for pod in pods:
+            await device_.brought_home(pod)
+    assert [old.uploads[f"{JOB_UID}/{pod.uid}"].files() for pod in pods] == [
+        {"table.csv": TABLE},
+        {"table.csv": TABLE + b"more\n"},
+    ]
 
 
 @pytest.mark.parametrize("keep_bytes", [1, 100_000, 1_000_000])
