@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edgewise_agent.include import included
+from edgewise_agent.logs import MOST_LOGS
 from edgewise_agent.tree import Found, open_below, walk
 from edgewise_agent.wire import OutputVolume, PlannedFile, RefusedFile
 
@@ -40,7 +41,7 @@ def collect(root: Path, asked: OutputVolume, check: Callable[[], None] = lambda:
     A file that changes while it is read is refused. `check` is called for each block read, and may end the work by
     raising. Raises `OSError` when `root` can't be read.
     """
-    refusals = _Refusals()
+    refusals = Refusals()
     sizes, skipped = _judge(root, asked, refusals)
     files = []
     room = asked.size_limit_bytes
@@ -48,14 +49,25 @@ def collect(root: Path, asked: OutputVolume, check: Callable[[], None] = lambda:
         if sizes[name] > room:
             refusals.add(name, "TooLarge", f"{sizes[name]} bytes, {room} of the {asked.size_limit_bytes} allowed left")
             continue
-        digest = _digest(root, name, sizes[name], refusals, check)
+        digest = digest_of(root, name, sizes[name], refusals, check)
         if digest is not None:
             files.append(PlannedFile(name=name, bytes_=sizes[name], sha256=digest))
             room -= sizes[name]
     return Collected(tuple(files), tuple(refusals.named), refusals.count, skipped)
 
 
-class _Refusals:
+def collect_logs(root: Path, check: Callable[[], None] = lambda: None) -> tuple[PlannedFile, ...]:
+    """Hash the kept logs below `root`, which may not be there; what can't be read is left out. Raises `OSError`."""
+    refusals = Refusals()
+    try:
+        sizes = {found.name: found.status.st_size for found in walk(root) if included(found.name, ("*/[0-9]*.log",))}
+    except FileNotFoundError:
+        return ()
+    digests = ((name, digest_of(root, name, sizes[name], refusals, check)) for name in sorted(sizes)[:MOST_LOGS])
+    return tuple(PlannedFile(name=name, bytes_=sizes[name], sha256=digest) for name, digest in digests if digest)
+
+
+class Refusals:
     """The files that stay behind: all are counted, the first 100 named."""
 
     def __init__(self) -> None:
@@ -68,7 +80,7 @@ class _Refusals:
             self.named.append(RefusedFile(name=presentable(name), reason=reason, message=message))
 
 
-def _judge(root: Path, asked: OutputVolume, refusals: _Refusals) -> tuple[dict[str, int], int]:
+def _judge(root: Path, asked: OutputVolume, refusals: Refusals) -> tuple[dict[str, int], int]:
     """The size of each acceptable file by name, at most `max_files` of them, and how many the patterns leave out."""
     sizes: dict[str, int] = {}
     skipped = 0
@@ -77,7 +89,7 @@ def _judge(root: Path, asked: OutputVolume, refusals: _Refusals) -> tuple[dict[s
             refusals.add(found.name, "BadName", "a folder that is too deep or can't be opened")
         elif not included(found.name, asked.include):
             skipped += 1
-        elif refusal := _refusal(found):
+        elif refusal := refusal_of(found):
             refusals.add(found.name, *refusal)
         else:
             sizes[found.name] = found.status.st_size
@@ -87,14 +99,14 @@ def _judge(root: Path, asked: OutputVolume, refusals: _Refusals) -> tuple[dict[s
     return sizes, skipped
 
 
-def _cut(sizes: dict[str, int], most: int, refusals: _Refusals) -> None:
+def _cut(sizes: dict[str, int], most: int, refusals: Refusals) -> None:
     """Keep the first `most` by name. Cutting now and then, not at each file, keeps both time and memory bounded."""
     for name in sorted(sizes)[most:]:
         del sizes[name]
         refusals.add(name, "TooMany", f"the app's outputs may have {most} files")
 
 
-def _refusal(found: Found) -> tuple[str, str] | None:
+def refusal_of(found: Found) -> tuple[str, str] | None:
     """Why a file can't be sent, as a reason and a message."""
     if problem := name_problem(found.name):
         return "BadName", problem
@@ -131,7 +143,7 @@ def presentable(name: str) -> str:
     return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in text)[:1024]
 
 
-def _digest(root: Path, name: str, size: int, refusals: _Refusals, check: Callable[[], None]) -> str | None:
+def digest_of(root: Path, name: str, size: int, refusals: Refusals, check: Callable[[], None]) -> str | None:
     """The SHA-256 of a file that is still what `_judge` saw, or None after refusing it."""
     try:
         descriptor = open_below(root, name)

@@ -26,14 +26,15 @@ from edgewise_agent.telemetry import Telemetry
 from edgewise_agent.uplink.connection import Connection
 from edgewise_agent.uplink.gateway import Gateway
 from edgewise_agent.uplink.http import HttpUplink
+from edgewise_agent.uplink.pace import Pace
 from edgewise_agent.uploader import Uploader
 from edgewise_agent.volumes import server
 from edgewise_agent.volumes.csi import NodeService
 from edgewise_agent.volumes.registration import RegistrationService
 from edgewise_agent.volumes.table import VolumeTable
 
-THREADS: Final = 8
-"""For what blocks: beat, upload, measuring and reconciling take one each at most, kubelet's calls have the rest."""
+THREADS: Final = 7
+"""For what blocks, besides one an upload: beat, measuring and reconciling take one each, kubelet's calls the rest."""
 BEAT_READ_SECONDS: Final = 10.0
 UPLOAD_READ_SECONDS: Final = 30.0
 
@@ -69,13 +70,16 @@ class Agent:
         """Reads the host's figures once. Raises `MetricsUnreadable`, and `OSError` when kubelet's root is unusable."""
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="agent"))
+        self._loop.set_default_executor(
+            ThreadPoolExecutor(THREADS + settings.upload_concurrency, thread_name_prefix="agent")
+        )
         clock = Clock(timedelta(seconds=settings.clock_offset_seconds))
         self._table = VolumeTable(settings, self._volume_changed)
         self._benchmarker = Benchmarker(settings, clock, self._idleness)
         self._operator = self._connection(settings.operator_url, BEAT_READ_SECONDS)
-        self._gateway = self._connection(settings.gateway_url, UPLOAD_READ_SECONDS)
-        self._uploader = Uploader(self._table, Gateway(self._gateway))
+        self._gateway = self._connection(settings.gateway_url, UPLOAD_READ_SECONDS, settings.upload_concurrency)
+        gateway = Gateway(self._gateway, Pace(settings.upload_bytes_per_second))
+        self._uploader = Uploader(self._table, gateway, concurrency=settings.upload_concurrency)
         self._answered = asyncio.Event()
         self._beats = Beats(
             settings,
@@ -132,9 +136,11 @@ class Agent:
             await asyncio.to_thread(self._table.reconcile, None if last is None else last.live_pods)
             await asyncio.sleep(self._settings.reconcile_seconds)
 
-    def _connection(self, url: str, read_seconds: float) -> Connection:
+    def _connection(self, url: str, read_seconds: float, kept: int = 1) -> Connection:
         settings = self._settings
-        return Connection(url, ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=read_seconds)
+        return Connection(
+            url, ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=read_seconds, kept=kept
+        )
 
     def _idleness(self) -> Idleness:
         sent, last = self._beats.sent, self._beats.last

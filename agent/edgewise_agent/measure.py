@@ -55,11 +55,7 @@ class Measurer:
                 _log.warning("volume of pod %s/%s: %s", held.entry.namespace, held.entry.pod_name, error)
         if sync:
             self._synced_at, self._synced_until_ns = now, started_ns - _SLACK_NS
-        for held in self._table.unmeasured():
-            try:
-                self._table.note_size(held, self._table.spool.size(held.entry.volume_id))
-            except OSError as error:
-                _log.warning("spooled volume %s: %s", held.entry.volume_id, error)
+        measure_spooled(self._table)
 
     def _measure(self, held: Held, changed_since_ns: int | None) -> None:
         bytes_ = entries = 0
@@ -88,6 +84,15 @@ class Measurer:
         if free < floor:
             return f"the device has {free} bytes free, its floor is {floor}: free some space on it"
         return None
+
+
+def measure_spooled(table: VolumeTable) -> None:
+    """Measure what came into the spool since it was last measured. What can't be is tried again by the next call."""
+    for held in table.unmeasured():
+        try:
+            table.note_size(held, table.spool.size(held.entry.volume_id))
+        except OSError as error:
+            _log.warning("spooled volume %s: %s", held.entry.volume_id, error)
 
 
 def _sync(found: Found, *, with_folder: bool) -> None:

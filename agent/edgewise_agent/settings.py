@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from edgewise_agent.uplink.pace import LEAST_BYTES_PER_SECOND
 from edgewise_agent.wire import CSI_DRIVER
 
 MIB: Final = 2**20
@@ -34,10 +35,18 @@ class Settings:
     beat_seconds: float = 10
     host_root: Path = Path("/host")
     kubelet_root: Path = Path("/var/lib/kubelet")
+    pod_logs: Path = Path("/var/log/pods")
+    """where kubelet keeps the logs of pods"""
+    log_limit_bytes: int = MIB
+    """how much of a container's log comes home with the results; 0 is nothing"""
     spool_limit_bytes: int = 2 * GIB
     """unsent results that the device holds before it takes no new volume"""
     free_space_floor_bytes: int = 256 * MIB
     """free space below which live volumes are reported as over their limit and no new one is handed out"""
+    upload_bytes_per_second: int = 0
+    """how fast results may leave the device, over all connections; 0 is no limit"""
+    upload_concurrency: int = 2
+    """volumes that are sent at once"""
     benchmark_seconds: int = 3
     benchmark_interval_seconds: float = 86_400
     benchmark_idle_percent: float = 80
@@ -82,8 +91,12 @@ class Settings:
             beat_seconds=reader.number("BEAT_SECONDS", cls.beat_seconds, 0.5, 3600),
             host_root=reader.path("HOST_ROOT", cls.host_root),
             kubelet_root=reader.path("KUBELET_ROOT", cls.kubelet_root),
+            pod_logs=reader.path("POD_LOGS", cls.pod_logs),
+            log_limit_bytes=reader.integer("LOG_LIMIT_BYTES", cls.log_limit_bytes, 0, 64 * MIB),
             spool_limit_bytes=reader.integer("SPOOL_LIMIT_BYTES", cls.spool_limit_bytes, MIB, 2**60),
             free_space_floor_bytes=reader.integer("FREE_SPACE_FLOOR_BYTES", cls.free_space_floor_bytes, 0, 2**60),
+            upload_bytes_per_second=reader.integer("UPLOAD_BYTES_PER_SECOND", cls.upload_bytes_per_second, 0, 2**40),
+            upload_concurrency=reader.integer("UPLOAD_CONCURRENCY", cls.upload_concurrency, 1, 8),
             benchmark_seconds=reader.integer("BENCHMARK_SECONDS", cls.benchmark_seconds, 1, 60),
             benchmark_interval_seconds=reader.number(
                 "BENCHMARK_INTERVAL_SECONDS", cls.benchmark_interval_seconds, 60, 366 * 86_400
@@ -96,6 +109,11 @@ class Settings:
             http_port=reader.integer("HTTP_PORT", cls.http_port, 0, 65_535),
             log_level=reader.text("LOG_LEVEL", cls.log_level, _log_level).upper(),
         )
+        if 0 < settings.upload_bytes_per_second < LEAST_BYTES_PER_SECOND:
+            reader.problems.append(
+                f"EDGEWISE_UPLOAD_BYTES_PER_SECOND is '{settings.upload_bytes_per_second}': must be 0 (no limit) or at "
+                f"least {LEAST_BYTES_PER_SECOND}"
+            )
         if not reader.problems:
             for socket in (settings.plugin_socket, settings.registration_socket):
                 if len(bytes(socket)) > LONGEST_SOCKET_PATH:

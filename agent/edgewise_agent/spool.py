@@ -1,14 +1,16 @@
 """The spool: the folders of ended volumes, waiting to go home.
 
-This module owns the layout below `{plugin folder}/spool`: `{volume}/files` is what the app wrote, `{volume}/plan.json`
-what of it will be sent, `.gone-…` is being removed, `../orphans` holds what no journal entry explains. A volume comes
-in by one rename, so it is never in two places nor in none. It never decides when.
+This module owns the layout below `{plugin folder}/spool`: `{volume}/files` is what the app wrote, `{volume}/logs` what
+its pod's containers said, `{volume}/plan.json` what of both will be sent, `.gone-…` is being removed, `../orphans`
+holds what no journal entry explains. A volume comes in by one rename, so it is never in two places nor in none. It
+never decides when.
 """
 
 import errno
 import logging
 import os
 import secrets
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -29,19 +31,24 @@ class Spool:
     def __init__(self, plugin_dir: Path) -> None:
         self._folder = plugin_dir / "spool"
         self._orphans = plugin_dir / "orphans"
+        self._sweeping = threading.Lock()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def files(self, volume_id: str) -> Path:
         """The folder that the app wrote, once it is in the spool."""
         return self._folder / volume_id / "files"
 
+    def logs(self, volume_id: str) -> Path:
+        """Where the logs of the volume's pod are kept; they may come before its files do."""
+        return self._folder / volume_id / "logs"
+
     def holds(self, volume_id: str) -> bool:
         """Whether the volume is in the spool."""
         return self.files(volume_id).is_dir()
 
     def size(self, volume_id: str) -> int:
-        """Bytes in the volume's files. Raises `OSError`."""
-        return size_below(self.files(volume_id))
+        """Bytes in the volume's files and logs. Raises `OSError`."""
+        return size_below(self.files(volume_id)) + size_below(self.logs(volume_id))
 
     def take(self, volume_id: str, target: Path) -> None:
         """Move the folder `target` into the spool. One that is not there is taken as empty.
@@ -80,11 +87,12 @@ class Spool:
 
     def sweep(self) -> None:
         """Remove what was let go, as long as that takes; what can't be removed is tried again by the next call."""
-        for folder in self._folder.glob(f"{_GONE}*"):
-            try:
-                remove(folder)
-            except OSError as error:
-                _log.error("%s can't be removed, it keeps its space: %s", folder, error)
+        with self._sweeping:
+            for folder in self._folder.glob(f"{_GONE}*"):
+                try:
+                    remove(folder)
+                except OSError as error:
+                    _log.error("%s can't be removed, it keeps its space: %s", folder, error)
 
     def set_aside(self, volume_id: str, target: Path) -> Path | None:
         """Clear the way of a volume that nothing is known about: an empty target is removed, a full one is kept aside.

@@ -55,6 +55,8 @@ class Telemetry:
             volumes.add_metric([state.value], counts[state])
         yield volumes
         yield CounterMetricFamily("edgewise_agent_sent_bytes", "Acknowledged by the gateway", self.uploader.sent_bytes)
+        name = "edgewise_agent_sent_body_bytes"
+        yield CounterMetricFamily(name, "The same, as compressed for the way", self.uploader.body_bytes)
         yield CounterMetricFamily("edgewise_agent_upload_errors", "Uploads that failed here", self.uploader.errors)
         yield CounterMetricFamily("edgewise_agent_csi_errors", "Calls of kubelet that failed here", self.node.errors)
         yield GaugeMetricFamily(

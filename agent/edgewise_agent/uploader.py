@@ -1,8 +1,8 @@
-"""Sends spooled volumes home, oldest first, for as long as it takes.
+"""Sends spooled volumes home, oldest first and a few at once, for as long as it takes.
 
 This module owns the order, the waits and the resumption of uploads. Whatever is cut off goes on at the offset that the
 gateway names. It reads files in blocks, so its memory does not grow with them, and it gives a volume up only when the
-gateway has acknowledged it or says that its job is gone.
+gateway has acknowledged it or says that its job is gone. Where the app wants it, finished files go ahead of its end.
 """
 
 import asyncio
@@ -11,17 +11,22 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
+from edgewise_agent.ahead import Ahead, wants_ahead
 from edgewise_agent.backoff import Backoff
-from edgewise_agent.collect import collect
+from edgewise_agent.collect import collect, collect_logs
 from edgewise_agent.journal import Finish
+from edgewise_agent.lanes import Lanes
+from edgewise_agent.measure import measure_spooled
 from edgewise_agent.tree import open_below
 from edgewise_agent.uplink.connection import Unreachable
-from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, Refused, TooEarly, Unwanted
+from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, NotUnpacked, Refused, TooEarly, Unwanted
+from edgewise_agent.uplink.packing import pack
 from edgewise_agent.volumes.table import Held, VolumeTable
-from edgewise_agent.wire import UploadPlan, VolumeState
+from edgewise_agent.wire import BlobStatus, PlannedFile, UploadPlan, VolumeState
 
 CHUNK_BYTES: Final = 4 * 2**20
 """Sent in one request: what a cut connection may cost."""
@@ -31,6 +36,10 @@ MOST_STALLS: Final = 5
 REFUSED_AGAIN_SECONDS: Final = 3600.0
 """A refused volume is offered again this rarely: its job may be gone by then, or what was wrong put right."""
 FAILED_AGAIN_SECONDS: Final = 60.0
+AHEAD_SECONDS: Final = 15.0
+"""How often a running app's folder is searched for finished files."""
+PLAIN_SECONDS: Final = 3600.0
+"""How long a gateway is believed that takes no compressed bodies: it may be replaced by one that does."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,19 +52,32 @@ class Stopping(RuntimeError):
     """The agent stops; the upload goes on after its next start."""
 
 
+class Ended(RuntimeError):
+    """The volume is not in its pod any more: what it holds is sent as a whole."""
+
+
 class Uploader:
     """Uploads what the table says is waiting. `wake` it when that may have changed."""
 
-    def __init__(self, table: VolumeTable, gateway: Gateway) -> None:
+    def __init__(self, table: VolumeTable, gateway: Gateway, *, concurrency: int) -> None:
+        """`concurrency` volumes are sent at once at most, each in a thread."""
         self._table = table
         self._gateway = gateway
         self._wake = asyncio.Event()
         self._stopping = threading.Event()
+        self._lanes = Lanes(concurrency)
         self._gateway_backoff = Backoff(1, 60)
+        self._gateway_not_before = 0.0
         self._backoffs: dict[str, Backoff] = {}
         self._not_before: dict[str, float] = {}
+        self._ahead = Ahead()
+        self._ahead_not_before: dict[str, float] = {}
+        self._plain_until = 0.0
+        self._counting = threading.Lock()
         self.sent_bytes = 0
         """Bytes that the gateway has acknowledged since the start."""
+        self.body_bytes = 0
+        """What they came to in the bodies of requests, where most are compressed."""
         self.errors = 0
         """Uploads since the start that failed in a way nobody foresaw."""
 
@@ -66,32 +88,51 @@ class Uploader:
     async def run(self) -> None:
         """Send until cancelled. A request under way ends within its timeouts."""
         try:
-            while True:
-                self._wake.clear()
-                waiting = await asyncio.to_thread(self._table.waiting)
-                self._forget_all_but({held.entry.volume_id for held in waiting})
-                due = next((held for held in waiting if self._due_in(held) <= 0), None)
-                if due is None:
-                    await self._pause(min((self._due_in(held) for held in waiting), default=None))
-                    continue
-                try:
-                    await asyncio.to_thread(self._send, due)
-                except Unreachable as error:
-                    seconds = self._gateway_backoff.failed()
-                    _log.warning("results can't be sent now, trying again in %.1f s: %s", seconds, error)
-                    await asyncio.sleep(seconds)
-                else:
-                    self._gateway_backoff.succeeded()
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self._wake.clear()
+                    waiting = await asyncio.to_thread(self._waiting)
+                    # What has ended comes first: its job waits for it.
+                    held_now = [*waiting, *(held for held in self._table.live() if wants_ahead(held.entry))]
+                    self._forget_all_but({held.entry.volume_id for held in held_now})
+                    for held in self._lanes.take(held for held in held_now if self._due_in(held) <= 0):
+                        group.create_task(self._carry(held))
+                    waits = (seconds for held in held_now if (seconds := self._due_in(held)) > 0)
+                    await self._pause(min(waits, default=None))
         finally:
             self._stopping.set()
 
+    def _waiting(self) -> list[Held]:
+        """The volumes to send, each with its true size: the lanes go by it."""
+        measure_spooled(self._table)
+        return self._table.waiting()
+
+    async def _carry(self, held: Held) -> None:
+        """Send one volume as far as it goes now, in its lane."""
+        began = time.monotonic()
+        try:
+            await asyncio.to_thread(self._send_ahead if held.state is VolumeState.LIVE else self._send, held)
+        except Unreachable as error:
+            # What several lanes find out at once is one failure.
+            if began >= self._gateway_not_before:
+                seconds = self._gateway_backoff.failed()
+                self._gateway_not_before = time.monotonic() + seconds
+                _log.warning("results can't be sent now, trying again in %.1f s: %s", seconds, error)
+        else:
+            self._gateway_backoff.succeeded()
+        finally:
+            self._lanes.leave(held)
+            self._wake.set()
+
     def _due_in(self, held: Held) -> float:
-        return self._not_before.get(held.entry.volume_id, 0.0) - time.monotonic()
+        waits = self._ahead_not_before if held.state is VolumeState.LIVE else self._not_before
+        return max(self._gateway_not_before, waits.get(held.entry.volume_id, 0.0)) - time.monotonic()
 
     def _forget_all_but(self, volume_ids: set[str]) -> None:
-        for waits in (self._not_before, self._backoffs):
+        for waits in (self._not_before, self._ahead_not_before, self._backoffs):
             for volume_id in waits.keys() - volume_ids:
                 del waits[volume_id]
+        self._ahead.forget_all_but(volume_ids)
 
     async def _pause(self, seconds: float | None) -> None:
         try:
@@ -123,7 +164,8 @@ class Uploader:
         except (Unreachable, Stopping):
             raise
         except Exception:  # the edge: one volume's trouble must cost neither the others nor the beats
-            self.errors += 1
+            with self._counting:
+                self.errors += 1
             _log.exception("results of pod %s can't be sent, trying again in %.0f s", pod, FAILED_AGAIN_SECONDS)
             self._not_before[volume_id] = time.monotonic() + FAILED_AGAIN_SECONDS
             return
@@ -135,8 +177,49 @@ class Uploader:
             self._send_plan(held, plan)
         except (Conflict, PlanOutdated) as problem:
             _log.warning("the files of pod %s are read again: %s", held.entry.pod_name, problem)
+            # A gateway from before compression takes a packed body for the content, and finds it damaged at the end.
+            self._plain_until = time.monotonic() + PLAIN_SECONDS
             self._table.spool.drop_plan(held.entry.volume_id)
             self._send_plan(held, self._make_plan(held))
+
+    def _send_ahead(self, held: Held) -> None:
+        """Send what a running app has finished, and complete nothing. Raises `Unreachable`.
+
+        The volume keeps its lane meanwhile, so the plan of the whole, once the pod has ended, always comes later.
+        """
+        volume_id, pod = held.entry.volume_id, f"{held.entry.namespace}/{held.entry.pod_name}"
+        seconds = AHEAD_SECONDS
+        try:
+            plan = self._ahead.plan(held.entry, lambda: self._check_current(held))
+            if plan is not None:
+                self._send_finished(held, plan)
+                self._ahead.arrived(held.entry, plan)
+        except Refused as answer:
+            _log.warning("finished files of pod %s are not taken before it ends: %s", pod, answer)
+            seconds = REFUSED_AGAIN_SECONDS
+        except (TooEarly, Unwanted, Conflict, PlanOutdated, Ended, Deferred, OSError) as problem:
+            _log.info("finished files of pod %s are sent later: %s", pod, problem)
+        except (Unreachable, Stopping):
+            raise
+        except Exception:  # the edge, as in `_send`
+            with self._counting:
+                self.errors += 1
+            _log.exception("finished files of pod %s can't be sent, trying again in %.0f s", pod, FAILED_AGAIN_SECONDS)
+            seconds = FAILED_AGAIN_SECONDS
+        self._ahead_not_before[volume_id] = time.monotonic() + seconds
+
+    def _send_finished(self, held: Held, plan: UploadPlan) -> None:
+        files = {file.sha256: file for file in plan.files}
+        for blob in self._gateway.put_plan(held.entry.asked.job_uid, held.entry.pod_uid, plan).missing:
+            if blob.sha256 not in files:
+                raise Conflict(f"the gateway asks for blobs that are not in the plan of pod {held.entry.pod_name}")
+            for _ in self._send_blob(held, Path(held.entry.target), files[blob.sha256], blob.offset):
+                self._check_current(held)
+
+    def _check_current(self, held: Held) -> None:
+        self._check_stopping()
+        if not self._table.is_current(held):
+            raise Ended("the pod has ended")
 
     def _make_plan(self, held: Held) -> UploadPlan:
         entry = held.entry
@@ -147,6 +230,7 @@ class Uploader:
             attempt=entry.asked.attempt,
             pod_name=entry.pod_name,
             files=collected.files,
+            logs=collect_logs(self._table.spool.logs(entry.volume_id), self._check_stopping),
             refused=collected.refused,
             refused_count=collected.refused_count,
             skipped=collected.skipped,
@@ -161,71 +245,102 @@ class Uploader:
     def _send_plan(self, held: Held, plan: UploadPlan) -> None:
         job_uid, pod_uid = held.entry.asked.job_uid, held.entry.pod_uid
         missing = self._gateway.put_plan(job_uid, pod_uid, plan).missing
-        files = {file.sha256: file for file in plan.files}
-        copies = Counter(file.sha256 for file in plan.files)
-        if not {blob.sha256 for blob in missing} <= files.keys():
+        sources = {file.sha256: file for file in (*plan.logs, *plan.files)}
+        logs = {file.sha256 for file in plan.logs if sources[file.sha256] is file}
+        names = len(plan.files) + len(plan.logs)
+        # A plan may have 100,000 files: what is seldom needed is not built for all of them.
+        copies = Counter(file.sha256 for file in (*plan.files, *plan.logs)) if names > len(sources) else Counter[str]()
+        if any(blob.sha256 not in sources for blob in missing):
             raise Conflict(f"the gateway asks for blobs that are not in the plan of pod {held.entry.pod_name}")
-        total = sum(file.bytes_ for file in plan.files)
-        sent = total - sum((files[blob.sha256].bytes_ - blob.offset) * copies[blob.sha256] for blob in missing)
+        total = sum(file.bytes_ for file in (*plan.files, *plan.logs))
+        sent = total - sum((sources[b.sha256].bytes_ - b.offset) * (copies[b.sha256] or 1) for b in missing)
         if not self._table.note_sending(held, sent):
             return
         for blob in missing:
-            file = files[blob.sha256]
+            spool, volume_id = self._table.spool, held.entry.volume_id
+            root = spool.logs(volume_id) if blob.sha256 in logs else spool.files(volume_id)
             at = blob.offset
-            for offset in self._send_blob(held, file.name, blob.sha256, at, file.bytes_):
-                sent += (offset - at) * copies[blob.sha256]
+            for offset in self._send_blob(held, root, sources[blob.sha256], at):
+                sent += (offset - at) * (copies[blob.sha256] or 1)
                 at = offset
                 if not self._table.note_sending(held, max(0, sent)):
                     return
+        if wants_ahead(held.entry) and self._gateway.put_plan(job_uid, pod_uid, plan).missing:
+            # An earlier plan, whose answer was lost on the way, may have been taken after this one.
+            raise Conflict(f"another plan of pod {held.entry.pod_name} came between")
         manifest = self._gateway.complete(job_uid, pod_uid, plan)
         _log.info(
-            "results of pod %s/%s are home: %d files, %d bytes, %d refused, %d left out",
+            "results of pod %s/%s are home: %d files, %d logs, %d bytes, %d refused, %d left out",
             held.entry.namespace,
             held.entry.pod_name,
             len(manifest.files),
+            len(manifest.logs),
             total,
             plan.refused_count,
             plan.skipped,
         )
         self._table.finish(held, Finish(state=VolumeState.DONE, bytes_=total))
 
-    def _send_blob(self, held: Held, name: str, sha256: str, offset: int, size: int) -> Iterator[int]:
-        """Send one blob from `offset` on, chunk by chunk; yields the offset that the gateway holds after each."""
+    def _send_blob(self, held: Held, root: Path, file: PlannedFile, offset: int) -> Iterator[int]:
+        """Send one file below `root` from `offset` on; yields the offset that the gateway holds after each chunk."""
+        sha256, size = file.sha256, file.bytes_
         try:
-            descriptor = open_below(self._table.spool.files(held.entry.volume_id), name)
+            descriptor = open_below(root, file.name)
         except OSError as error:
-            raise PlanOutdated(f"file {name!r} of the plan can't be opened: {error}") from error
+            raise PlanOutdated(f"file {file.name!r} of the plan can't be opened: {error}") from error
         try:
             stalls = 0
             while offset < size:
-                length = min(CHUNK_BYTES, size - offset)
-                blob = self._gateway.patch(
-                    held.entry.asked.job_uid,
-                    held.entry.pod_uid,
-                    sha256,
-                    offset,
-                    length,
-                    self._blocks(descriptor, offset, length),
-                )
+                blob = self._send_chunk(held, descriptor, sha256, offset, min(CHUNK_BYTES, size - offset))
                 stalls = stalls + 1 if blob.offset <= offset else 0
                 if stalls > MOST_STALLS or blob.offset > size:
                     raise Unreachable(f"blob {sha256} of {size} bytes does not get on at the gateway, at {blob.offset}")
-                self.sent_bytes += max(0, blob.offset - offset)
+                with self._counting:
+                    self.sent_bytes += max(0, blob.offset - offset)
                 offset = blob.offset
                 yield offset
         finally:
             os.close(descriptor)
 
+    def _send_chunk(self, held: Held, descriptor: int, sha256: str, offset: int, length: int) -> BlobStatus:
+        """Send a file's next bytes, compressed where that pays and the gateway takes it."""
+        job_uid, pod_uid = held.entry.asked.job_uid, held.entry.pod_uid
+
+        def read(offset: int, length: int) -> bytes:
+            self._check_stopping()
+            block = os.pread(descriptor, length, offset)
+            if not block:
+                raise PlanOutdated(f"a file ends at {offset} bytes, before the plan says")
+            return block
+
+        packed = pack(read, offset, length) if time.monotonic() >= self._plain_until else None
+        if packed is not None:
+            try:
+                blob = self._gateway.patch(
+                    job_uid, pod_uid, sha256, offset, packed.body_bytes, packed.blocks, packed=True
+                )
+            except NotUnpacked as answer:
+                _log.info("compressed uploads are not taken, sending plain ones for an hour: %s", answer)
+                self._plain_until = time.monotonic() + PLAIN_SECONDS
+            else:
+                self._count_body(packed.body_bytes)
+                return blob
+        blob = self._gateway.patch(job_uid, pod_uid, sha256, offset, length, _blocks(read, offset, length))
+        self._count_body(length)
+        return blob
+
+    def _count_body(self, bytes_: int) -> None:
+        with self._counting:
+            self.body_bytes += bytes_
+
     def _check_stopping(self) -> None:
         if self._stopping.is_set():
             raise Stopping("the agent stops")
 
-    def _blocks(self, descriptor: int, offset: int, length: int) -> Iterator[bytes]:
-        end = offset + length
-        while offset < end:
-            self._check_stopping()
-            block = os.pread(descriptor, min(BLOCK_BYTES, end - offset), offset)
-            if not block:
-                raise PlanOutdated(f"a file ends at {offset} bytes, before the plan says")
-            offset += len(block)
-            yield block
+
+def _blocks(read: Callable[[int, int], bytes], offset: int, length: int) -> Iterator[bytes]:
+    end = offset + length
+    while offset < end:
+        block = read(offset, min(BLOCK_BYTES, end - offset))
+        offset += len(block)
+        yield block

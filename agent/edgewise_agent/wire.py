@@ -16,8 +16,12 @@ Uploads, agent to gateway. Content is addressed by its SHA-256, so two files wit
     POST  {gateway}/v1/uploads/{jobUID}/{podUID}/complete         -> 200 Manifest, after fsync of file and folder
 
 Every other answer is a `Problem`: 403 not this agent's pod, 409 wrong offset (the body is a `BlobStatus` with the
-right one) or bytes missing, 410 the job is gone (discard), 422 a body that breaks a rule, 425 the attempt is not in the
-job's status yet (try again), 507 the results volume is full (try again later).
+right one) or bytes missing, 410 the job is gone (discard), 415 a Content-Encoding that the gateway does not know, 422 a
+body that breaks a rule, 425 the attempt is not in the job's status yet (try again), 507 the results volume is full (try
+again later).
+
+The body of a PATCH may have `Content-Encoding: gzip`, one member a request; offsets count the bytes of the blob. Any
+part of it that arrives may be kept. After a 415 the agent sends the same bytes as they are.
 
 Manifests, gateway to operator. The gateway repeats itself until the verdict is final::
 

@@ -54,6 +54,11 @@ class Upload:
         assert self.plan is not None
         return {file.name: bytes(self.blobs.get(file.sha256, b"")) for file in self.plan.files}
 
+    def logs(self) -> dict[str, bytes]:
+        """Each log by `{container}/{start}.log`."""
+        assert self.plan is not None
+        return {file.name: bytes(self.blobs.get(file.sha256, b"")) for file in self.plan.logs}
+
 
 class Cluster:
     """A faithful gateway and operator in memory, with what they saw and the faults that they are to show."""
@@ -70,14 +75,19 @@ class Cluster:
         self.requests: list[tuple[str, str]] = []
         self.patched: list[tuple[int, int]] = []
         """offset and length of every PATCH that was taken"""
+        self.bodies: list[tuple[str, int]] = []
+        """encoding and length of the body of every PATCH that was taken"""
         self.completed_order: list[str] = []
         self.silent = False
         """Whether requests are taken and never answered."""
         self._transports: set[asyncio.Transport] = set()
 
     @asynccontextmanager
-    async def serve(self, context: ssl.SSLContext, port: int = 0) -> AsyncIterator["Cluster"]:
-        """Serve on loopback while the context lasts; `url` says where."""
+    async def serve(self, context: ssl.SSLContext, port: int = 0, *, unpacks: bool = True) -> AsyncIterator["Cluster"]:
+        """Serve on loopback while the context lasts; `url` says where.
+
+        One that does not unpack is of before compression: it takes packed bytes for the content.
+        """
         app = web.Application(middlewares=[self._admit], client_max_size=2**26)
         path = "/v1/uploads/{job}/{pod}"
         app.add_routes(
@@ -88,7 +98,7 @@ class Cluster:
                 web.post(path + "/complete", self._complete),
             ]
         )
-        runner = web.AppRunner(app, shutdown_timeout=1, handler_cancellation=True)
+        runner = web.AppRunner(app, shutdown_timeout=1, handler_cancellation=True, auto_decompress=unpacks)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
         await site.start()
@@ -154,7 +164,8 @@ class Cluster:
     async def _patch(self, request: web.Request) -> web.Response:
         upload, sha256 = self._upload(request), request.match_info["sha256"]
         assert upload.plan is not None
-        size = next((file.bytes_ for file in upload.plan.files if file.sha256 == sha256), None)
+        planned = (*upload.plan.files, *upload.plan.logs)
+        size = next((file.bytes_ for file in planned if file.sha256 == sha256), None)
         if size is None:
             return _problem(422, "NotInPlan", f"no file of the plan has SHA-256 {sha256}")
         blob = upload.blobs.setdefault(sha256, bytearray())
@@ -166,6 +177,7 @@ class Cluster:
             received += len(block)
             blob += block
         self.patched.append((offset, received))
+        self.bodies.append((request.headers.get("Content-Encoding", ""), int(request.headers["Content-Length"])))
         return _json(BlobStatus(sha256=sha256, offset=len(blob)))
 
     async def _complete(self, request: web.Request) -> web.Response:
@@ -197,6 +209,7 @@ class Cluster:
             node=NODE,
             completed_at=datetime.now(UTC),
             files=tuple(ResultFile(name=f.name, bytes_=f.bytes_, sha256=f.sha256) for f in plan.files),
+            logs=tuple(ResultFile(name=f.name, bytes_=f.bytes_, sha256=f.sha256) for f in plan.logs),
             refused=plan.refused,
             refused_count=plan.refused_count,
             skipped=plan.skipped,
@@ -210,7 +223,7 @@ class Cluster:
     @staticmethod
     def _missing(upload: Upload) -> tuple[BlobStatus, ...]:
         assert upload.plan is not None
-        sizes = {file.sha256: file.bytes_ for file in upload.plan.files}
+        sizes = {file.sha256: file.bytes_ for file in (*upload.plan.files, *upload.plan.logs)}
         held = {sha256: len(upload.blobs.get(sha256, b"")) for sha256 in sizes}
         return tuple(BlobStatus(sha256=s, offset=held[s]) for s, size in sizes.items() if held[s] < size)
 

@@ -43,6 +43,7 @@ def settings(device: Path, authority: Authority) -> Settings:
         beat_seconds=1,
         host_root=HOSTS / "raspberry",
         kubelet_root=device / "k",
+        pod_logs=device / "logs",
         free_space_floor_bytes=0,
         reconcile_seconds=1,
         measure_seconds=0.5,

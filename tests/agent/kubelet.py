@@ -68,6 +68,17 @@ class Pod:
     def record(self) -> Path:
         return self.volume_dir / "vol_data.json"
 
+    def log_folder(self, pod_logs: Path) -> Path:
+        """Where kubelet keeps what the pod's containers say."""
+        return pod_logs / f"demo_{self.name}_{self.uid}"
+
+    def say(self, pod_logs: Path, text: str, name: str = "app/0.log") -> None:
+        """What the runtime does with the containers' output."""
+        path = self.log_folder(pod_logs) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as log:
+            log.write(text)
+
     def attributes(self) -> dict[str, str]:
         return {
             **self.asked.to_attributes(),

@@ -40,6 +40,10 @@ class Running:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
+    def peak_mib(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
 
@@ -187,6 +191,25 @@ async def test_memory_stays_small(bench: Bench) -> None:
         await asyncio.to_thread(agent.page, "/metrics")
         print(f"agent: {agent.rss_mib():.1f} MiB RSS, {agent.threads()} threads")
         assert agent.rss_mib() < RSS_LIMIT_MIB
+
+
+async def test_a_hundred_thousand_files_cost_no_more_memory(bench: Bench) -> None:
+    """Of an app that may have 1,000: those come home, the others are counted, 100 of them by name."""
+    pod = Pod(bench.settings.kubelet_root)
+    async with bench.agent() as agent, connected(bench.settings) as kubelet:
+        await bench.serving()
+        await kubelet.publish(pod)
+        for number in range(100_000):
+            (pod.target / f"{number:06}.csv").touch()
+        await kubelet.unpublish(pod)
+        await bench.volume(pod, VolumeState.DONE)
+        print(f"agent: {agent.peak_mib():.1f} MiB RSS at its peak")
+        assert agent.peak_mib() < RSS_LIMIT_MIB
+    manifest = bench.cluster.uploads[f"{JOB_UID}/{pod.uid}"].manifest
+    assert manifest is not None
+    assert [file.name for file in manifest.files] == [f"{number:06}.csv" for number in range(1000)]
+    assert (len(manifest.refused), manifest.refused_count) == (100, 99_000)
+    assert {file.reason for file in manifest.refused} == {"TooMany"}
 
 
 async def test_killed_while_sending(bench: Bench) -> None:

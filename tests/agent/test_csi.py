@@ -142,7 +142,7 @@ async def test_requests_that_break_a_rule(kubelet: Kubelet, pod: Pod, changes: d
         ("attempt", "0", "attributes that the agent can't use"),
         ("include", "*.csv", "attributes that the agent can't use"),
         ("maxFiles", "-1", "attributes that the agent can't use"),
-        ("collect", "OnClose", "this agent knows AtEnd"),
+        ("collect", "Hourly", "this agent knows AtEnd, OnClose"),
     ],
 )
 async def test_attributes_that_break_a_rule(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from edgewise_agent.collect import collect_logs
 from edgewise_agent.files import sync_folder
 from edgewise_agent.journal import Finish
 from edgewise_agent.measure import Measurer
@@ -116,6 +117,21 @@ def test_what_unpublish_answered_for_is_in_the_spool(disk: Disk, on_disk: Settin
     assert states(again) == [VolumeState.SPOOLED]
     assert (again.spool.files(pod.volume_id) / "faces.csv").read_text() == "photo,x\n"
     assert not pod.target.exists()
+
+
+def test_logs_that_were_kept_survive_and_what_was_cut_off_is_no_log(
+    disk: Disk, on_disk: Settings, pod: Pod, settings: Settings
+) -> None:
+    table = fresh(on_disk)
+    publish(table, pod, faces_csv="photo,x\n")
+    pod.say(settings.pod_logs, "working\n")
+    table.unpublish(pod.volume_id, pod.target)
+    (table.spool.logs(pod.volume_id) / "app/.0.log.new").write_text("half")
+    disk.cut_power_and_return()
+    again = restarted(on_disk)
+    assert states(again) == [VolumeState.SPOOLED]
+    assert (again.spool.logs(pod.volume_id) / "app/0.log").read_text() == "working\n"
+    assert [file.name for file in collect_logs(again.spool.logs(pod.volume_id))] == ["app/0.log"]
 
 
 def test_what_was_acknowledged_is_not_sent_again(disk: Disk, on_disk: Settings, pod: Pod) -> None:

@@ -20,6 +20,7 @@ def test_defaults() -> None:
     assert settings.host_root == Path("/host")
     assert settings.benchmark_interval_seconds == 86_400
     assert settings.clock_offset_seconds == 0
+    assert (settings.upload_bytes_per_second, settings.upload_concurrency) == (0, 2)
     assert settings.http_port == 8080
     assert settings.plugin_socket == Path("/var/lib/kubelet/plugins/outputs.edgewise.dev/csi.sock")
     assert settings.registration_socket == Path("/var/lib/kubelet/plugins_registry/outputs.edgewise.dev-reg.sock")
@@ -48,6 +49,12 @@ def test_each_needed_one_is_missed(name: str) -> None:
         ("SPOOL_LIMIT_BYTES", "-1", "must be a whole number"),
         ("BENCHMARK_IDLE_PERCENT", "101", "must be a number from 0 to 100"),
         ("BENCHMARK_SECONDS", "0", "must be a whole number from 1 to 60"),
+        ("UPLOAD_BYTES_PER_SECOND", "-1", "must be a whole number from 0"),
+        ("UPLOAD_BYTES_PER_SECOND", "1023", "must be 0 (no limit) or at least 1024"),
+        ("LOG_LIMIT_BYTES", "67108865", "must be a whole number from 0 to 67108864"),
+        ("POD_LOGS", "pods", "must be an absolute path"),
+        ("UPLOAD_CONCURRENCY", "0", "must be a whole number from 1 to 8"),
+        ("UPLOAD_CONCURRENCY", "9", "must be a whole number from 1 to 8"),
         ("HTTP_PORT", "65536", "must be a whole number from 0 to 65535"),
         ("KUBELET_ROOT", "var/lib/kubelet", "must be an absolute path"),
         ("KUBELET_ROOT", "/" + "long/" * 20, "too long: the socket"),

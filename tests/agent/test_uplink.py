@@ -10,9 +10,9 @@ import pytest
 from edgewise_agent.backoff import Backoff
 from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.connection import Connection, Unreachable
-from edgewise_agent.uplink.gateway import Conflict, Gateway, Refused, TooEarly, Unwanted
+from edgewise_agent.uplink.gateway import Conflict, Gateway, Refused, TooEarly, Unwanted, _encoded
 from edgewise_agent.uplink.http import HttpUplink
-from edgewise_agent.wire import Beat, Metrics, Spool, UploadPlan
+from edgewise_agent.wire import Beat, Metrics, PlannedFile, Spool, UploadPlan
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import json
@@ -23,6 +23,28 @@ from tests.agent.kubelet import JOB_UID, uid
 from tests.agent.waiting import until
 
 PLAN = UploadPlan(namespace="demo", job="faces", attempt=1, pod_name="faces-3f2a1-1", files=())
+
+
+FILE = st.builds(
+    PlannedFile,
+    name=st.text(min_size=1, max_size=12),
+    bytes_=st.integers(0, 2**53 - 1),
+    sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+)
+
+
+@given(
+    st.lists(FILE, max_size=3),
+    st.sampled_from([0, 1, 499, 500, 501, 1500]),
+    st.text('":[]\\files,', min_size=1, max_size=30),
+    st.lists(FILE, max_size=2),
+)
+def test_a_plan_in_blocks_is_the_plan(files: list[PlannedFile], more: int, job: str, logs: list[PlannedFile]) -> None:
+    other = PlannedFile(name="x", bytes_=1, sha256="0" * 64)
+    plan = UploadPlan(
+        namespace='"files":[]', job=job, attempt=1, pod_name="p", files=(*files, *[other] * more), logs=tuple(logs)
+    )
+    assert b"".join(_encoded(plan)) == json.encode(plan)
 
 
 def beat(sequence: int = 1) -> Beat:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,16 +14,23 @@ from edgewise_agent import uploader as module
 from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.connection import Connection
 from edgewise_agent.uplink.gateway import Gateway
+from edgewise_agent.uplink.pace import Pace
 from edgewise_agent.uploader import CHUNK_BYTES, Uploader
 from edgewise_agent.volumes.table import VolumeTable
 from edgewise_agent.wire import VolumeReport, VolumeState
 
+from tests.agent.authority import Authority
 from tests.agent.cluster import Cluster, Fault, Upload
 from tests.agent.kubelet import JOB_UID, Pod, outputs
 from tests.agent.test_table import publish
 from tests.agent.waiting import until
 
 BIG = os.urandom(2 * CHUNK_BYTES + 12_345)
+"""bytes that no compression makes smaller"""
+TABLE = b"".join(
+    b"photo-%06d.jpg,%d,%d,0.%04d\n" % (n, n * 7919 % 1920, n * 104729 % 1080, n * 31 % 9973) for n in range(180_000)
+)
+"""a CSV of some 5 MiB"""
 
 
 @dataclass
@@ -54,14 +62,15 @@ class Device:
         return sum(len(blob) for blob in upload.blobs.values())
 
     @asynccontextmanager
-    async def uploading(self) -> AsyncIterator[Uploader]:
+    async def uploading(self, concurrency: int = 2, pace: Pace | None = None) -> AsyncIterator[Uploader]:
         connection = Connection(
             self.cluster.url,
             ca_file=self.settings.ca_file,
             token_file=self.settings.token_file,
             read_seconds=5,
+            kept=concurrency,
         )
-        uploader = Uploader(self.table, Gateway(connection))
+        uploader = Uploader(self.table, Gateway(connection, pace or Pace(0)), concurrency=concurrency)
         task = asyncio.create_task(uploader.run())
         try:
             yield uploader
@@ -124,10 +133,71 @@ async def test_same_content_travels_once(device_: Device) -> None:
     assert device_.report(pod).sent_bytes == 13
 
 
+async def test_logs_come_home_beside_the_results(device_: Device) -> None:
+    pod = Pod(device_.settings.kubelet_root)
+    publish(device_.table, pod, faces_csv="same\n")
+    pod.say(device_.settings.pod_logs, "working\n")
+    pod.say(device_.settings.pod_logs, "same\n", "init/0.log")
+    device_.table.unpublish(pod.volume_id, pod.target)
+    upload = await device_.brought_home(pod)
+    assert upload.files() == {"faces.csv": b"same\n"}
+    assert upload.logs() == {"app/0.log": b"working\n", "init/0.log": b"same\n"}
+    assert (device_.report(pod).bytes_, device_.report(pod).sent_bytes) == (18, 18)
+    assert sum(length for _, length in device_.cluster.patched) == 13, "the same content travels once"
+
+
 async def test_large_files_go_in_chunks(device_: Device) -> None:
     upload = await device_.brought_home(device_.pod(big_csv=BIG))
     assert upload.files() == {"big.csv": BIG}
     assert device_.cluster.patched == [(0, CHUNK_BYTES), (CHUNK_BYTES, CHUNK_BYTES), (2 * CHUNK_BYTES, 12_345)]
+
+
+async def test_what_gets_smaller_is_compressed(device_: Device) -> None:
+    pods = [device_.pod(1, table_csv=TABLE), device_.pod(2, big_csv=BIG), device_.pod(3, tiny_csv="photo,x\n")]
+    async with device_.uploading() as uploader:
+        await until(lambda: len(device_.cluster.completed_order) == 3, "all to come home")
+    assert [device_.home(pod).files() for pod in pods] == [
+        {"table.csv": TABLE},
+        {"big.csv": BIG},
+        {"tiny.csv": b"photo,x\n"},
+    ]
+    packed = [length for encoding, length in device_.cluster.bodies if encoding == "gzip"]
+    plain = [length for encoding, length in device_.cluster.bodies if encoding == ""]
+    assert 0 < sum(packed) < len(TABLE) / 2.5
+    assert sum(plain) == len(BIG) + len(b"photo,x\n")
+    assert uploader.sent_bytes == len(TABLE) + sum(plain)
+    assert uploader.body_bytes == sum(packed) + sum(plain)
+
+
+async def test_a_gateway_that_does_not_unpack_gets_plain_bytes(device_: Device) -> None:
+    device_.cluster.faults.append(Fault("PATCH", status=415))
+    upload = await device_.brought_home(device_.pod(table_csv=TABLE))
+    assert upload.files() == {"table.csv": TABLE}
+    assert {encoding for encoding, _ in device_.cluster.bodies} == {""}, "one refusal is enough"
+
+
+async def test_a_gateway_of_before_compression_gets_plain_bytes_in_the_end(
+    device_: Device, authority: Authority, device: Path
+) -> None:
+    async with Cluster().serve(authority.server_context(device / "tls-old"), unpacks=False) as old:
+        device_.cluster = old
+        pods = [device_.pod(1, table_csv=TABLE), device_.pod(2, table_csv=TABLE + b"more\n")]
+        for pod in pods:
+            await device_.brought_home(pod)
+    assert [old.uploads[f"{JOB_UID}/{pod.uid}"].files() for pod in pods] == [
+        {"table.csv": TABLE},
+        {"table.csv": TABLE + b"more\n"},
+    ]
+
+
+@pytest.mark.parametrize("keep_bytes", [1, 100_000, 1_000_000])
+async def test_a_compressed_body_that_is_cut_off_is_resumed_inside_of_it(device_: Device, keep_bytes: int) -> None:
+    device_.cluster.faults.append(Fault("PATCH", keep_bytes=keep_bytes))
+    upload = await device_.brought_home(device_.pod(table_csv=TABLE))
+    assert upload.files() == {"table.csv": TABLE}
+    assert device_.cluster.patched[0][0] == keep_bytes
+    assert sum(length for _, length in device_.cluster.patched) == len(TABLE) - keep_bytes
+    assert {encoding for encoding, _ in device_.cluster.bodies} == {"gzip"}
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 1, 100_000, CHUNK_BYTES])
@@ -192,8 +262,8 @@ async def test_refused_results_are_kept(device_: Device, method: str, status: in
     device_.cluster.faults.append(Fault(method, suffix=_end(method, pod), status=status))
     async with device_.uploading():
         await until(lambda: device_.report(next_pod).state is VolumeState.DONE, "the next volume to come home")
+        await until(lambda: device_.report(pod).state is VolumeState.FAILED, "the refusal to be noted")
         report = device_.report(pod)
-        assert report.state is VolumeState.FAILED
         assert f"{status} Scripted: a scripted fault" in report.message
         assert (device_.table.spool.files(pod.volume_id) / "faces.csv").exists()
     # a restart offers them again
@@ -210,10 +280,62 @@ def _end(method: str, pod: Pod) -> str:
 async def test_oldest_first_and_nobody_waits_for_one_that_is_early(device_: Device) -> None:
     pods = [device_.pod(number, faces_csv=str(number)) for number in (4, 1, 3, 2)]
     device_.cluster.faults.append(Fault("PUT", suffix=pods[1].uid, status=425))
-    async with device_.uploading():
+    async with device_.uploading(concurrency=1):
         await until(lambda: len(device_.cluster.completed_order) == 4, "all to come home")
     order = device_.cluster.completed_order
     assert [uid for uid in order if uid != pods[1].uid] == [pods[0].uid, pods[2].uid, pods[3].uid]
+
+
+async def test_a_small_volume_passes_a_large_one_and_a_large_one_never_blocks_the_lane(device_: Device) -> None:
+    """Two large volumes and two small ones, on a link that takes seconds for a large one."""
+    large = [device_.pod(1, big_csv=BIG), device_.pod(2, big_csv=b"x" + BIG)]
+    small = [device_.pod(3, faces_csv="photo,x\n"), device_.pod(4, faces_csv="photo,y\n")]
+    async with device_.uploading(pace=Pace(4 * 2**20)):
+        await until(lambda: device_.cluster.completed_order, "the first to come home")
+        assert device_.report(large[1]).state is VolumeState.SPOOLED, "the lane for small volumes is not for this one"
+        await until(lambda: len(device_.cluster.completed_order) == 4, "all to come home", 60)
+    assert device_.cluster.completed_order == [pod.uid for pod in (*small, *large)]
+    assert device_.home(large[1]).files() == {"big.csv": b"x" + BIG}
+
+
+@pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (2, 1), (4, 3)])
+async def test_large_volumes_leave_one_lane_free(device_: Device, concurrency: int, most: int) -> None:
+    pods = [device_.pod(number, big_csv=bytes([number]) + BIG) for number in range(1, 6)]
+    seen = set()
+    async with device_.uploading(concurrency):
+        while len(device_.cluster.completed_order) < len(pods):
+            seen.add(sum(device_.report(pod).state is VolumeState.SENDING for pod in pods))
+            await asyncio.sleep(0.001)
+    assert max(seen) <= most
+
+
+async def test_the_bandwidth_cap_holds_over_all_connections(device_: Device) -> None:
+    rate = 2 * 2**20
+    pods = [device_.pod(number, big_csv=os.urandom(rate)) for number in (1, 2)]
+    started = time.monotonic()
+    async with device_.uploading(concurrency=3, pace=Pace(rate)) as uploader:
+        await until(lambda: len(device_.cluster.completed_order) == len(pods), "both to come home", 30)
+    assert uploader.sent_bytes == 2 * rate
+    seconds = time.monotonic() - started
+    assert seconds >= 2 - 0.5, "faster than the cap and its half second at once allow"
+
+
+async def test_an_upload_at_a_slow_pace_ends_soon_when_the_agent_stops(device_: Device) -> None:
+    device_.pod(big_csv=BIG)
+    async with device_.uploading(concurrency=1, pace=Pace(1024)):
+        await until(lambda: "PATCH" in dict(device_.cluster.requests), "the upload to begin")
+    async with asyncio.timeout(5):
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_several_lanes_that_find_the_gateway_away_wait_once(device_: Device) -> None:
+    for number in range(1, 5):
+        device_.pod(number, faces_csv=str(number))
+    device_.cluster.faults += [Fault("PUT"), Fault("PUT")]
+    QuickBackoff.waits = 0
+    async with device_.uploading(concurrency=2):
+        await until(lambda: len(device_.cluster.completed_order) == 4, "all to come home")
+    assert QuickBackoff.waits <= 2
 
 
 async def test_a_volume_that_comes_later_is_sent_when_woken(device_: Device) -> None:
@@ -255,7 +377,7 @@ async def test_files_that_are_not_what_the_plan_says_are_judged_anew(
     """As after a power cut that took unsynced content, though the plan was kept."""
     pod = device_.pod(faces_csv="photo,x\n", stays_csv="1")
     (held,) = device_.table.waiting()
-    Uploader(device_.table, Gateway(_nowhere(device_.settings)))._make_plan(held)
+    Uploader(device_.table, Gateway(_nowhere(device_.settings)), concurrency=1)._make_plan(held)
     path = device_.table.spool.files(pod.volume_id) / "faces.csv"
     damage(path)
     expected = {"stays.csv": b"1"} | ({"faces.csv": path.read_bytes()} if path.exists() else {})
@@ -266,20 +388,62 @@ def _nowhere(settings: Settings) -> Connection:
     return Connection("https://127.0.0.1:1", ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=1)
 
 
+def leave_hostile_things(root: Path, secret: Path) -> None:
+    """What an app may leave in its folder, pointing to `secret`, a folder outside of it."""
+    (root / "etc.csv").symlink_to("/etc/passwd")
+    (root / "relative.csv").symlink_to("../../../../../../outside/secret.csv")
+    (root / "itself.csv").symlink_to("itself.csv")
+    (root / "folder").symlink_to(secret)
+    os.link(secret / "secret.csv", root / "hard.csv")
+    os.mkfifo(root / "fifo.csv")
+    os.mknod(root / "disk.csv", 0o666 | 0o060000, os.makedev(7, 0))
+    os.mknod(root / "zero.csv", 0o666 | 0o020000, os.makedev(1, 5))
+    Path(os.fsdecode(bytes(root) + b"/\xff\xfe.csv")).write_text("x")
+    (root / "\x1b[2J.csv").write_text("x")
+    with (root / "huge.csv").open("wb") as huge:
+        huge.truncate(2**43)
+    folder = root
+    for _ in range(5):
+        folder /= "d" * 250
+        folder.mkdir()
+    (folder / ("n" * 250 + ".csv")).write_text("x")
+    (root / ("f" * 150) / ("o" * 150)).mkdir(parents=True)
+    (root / ("f" * 150) / ("o" * 150) / "long name.csv").write_text("300 bytes and more are fine")
+
+
 async def test_hostile_outputs_come_home_without_the_hostile_part(device_: Device) -> None:
-    pod = Pod(device_.settings.kubelet_root, asked=outputs(max_files=10))
-    publish(device_.table, pod, good_csv="good")
-    (pod.target / "passwd.csv").symlink_to("/etc/passwd")
-    (pod.target / "shadow").symlink_to("/etc")
-    os.mkfifo(pod.target / "fifo.csv")
+    """Whatever an app leaves: nothing of the device leaves with it, and the good files arrive."""
+    secret = device_.settings.kubelet_root.parent / "outside"
+    secret.mkdir()
+    (secret / "secret.csv").write_text("secret")
+    pod = Pod(device_.settings.kubelet_root, asked=outputs(max_files=5, size_limit_bytes=1000))
+    publish(device_.table, pod, good_csv="good", truncated_csv='photo,x\n"1,')
+    leave_hostile_things(pod.target, secret)
     device_.table.unpublish(pod.volume_id, pod.target)
     upload = await device_.brought_home(pod)
-    assert upload.files() == {"good.csv": b"good"}
-    assert upload.manifest is not None
-    assert {file.name: file.reason for file in upload.manifest.refused} == {
-        "passwd.csv": "Symlink",
-        "fifo.csv": "NotAFile",
+    assert upload.files() == {
+        "good.csv": b"good",
+        "truncated.csv": b'photo,x\n"1,',
+        f"{'f' * 150}/{'o' * 150}/long name.csv": b"300 bytes and more are fine",
     }
+    assert upload.manifest is not None
+    assert upload.manifest.refused_count == 11
+    assert upload.manifest.skipped == 1, "the linked folder, which no pattern means"
+    reasons = {file.name: file.reason for file in upload.manifest.refused}
+    assert reasons.pop("/".join(["d" * 250] * 5)[:1024]) == "BadName", "1,500 bytes"
+    assert reasons == {
+        "etc.csv": "Symlink",
+        "relative.csv": "Symlink",
+        "itself.csv": "Symlink",
+        "hard.csv": "HardLink",
+        "fifo.csv": "NotAFile",
+        "disk.csv": "NotAFile",
+        "zero.csv": "NotAFile",
+        "\ufffd\ufffd.csv": "BadName",
+        "\ufffd[2J.csv": "BadName",
+        "huge.csv": "TooLarge",
+    }
+    assert b"secret" not in b"".join(upload.blobs.values())
 
 
 async def test_a_volume_taken_back_while_it_is_sent_is_let_go(device_: Device) -> None:

@@ -1,4 +1,4 @@
-"""One kept connection to a server of Edgewise: HTTPS with the device's token, checked against Edgewise's own CA.
+"""Kept connections to a server of Edgewise: HTTPS with the device's token, checked against Edgewise's own CA.
 
 This module owns token, CA, timeouts and the reuse of connections. It blocks, so it runs in threads only. It never
 retries, follows no redirect, and knows nothing of what is sent.
@@ -38,6 +38,14 @@ class Answer:
     status: int
     body: bytes
 
+    @property
+    def reason(self) -> str | None:
+        """The server's reason for a refusal, where it gave one."""
+        try:
+            return json.decode(self.body, type=Problem).reason
+        except (DecodeError, UnicodeDecodeError):
+            return None
+
     def explained(self, what: str) -> str:
         """One line for people: what was asked, the status, and the server's own sentence where it gave one."""
         try:
@@ -51,12 +59,14 @@ class Answer:
 class Connection:
     """Requests to `base_url`. Token and CA file are read anew whenever they changed, as both rotate."""
 
-    def __init__(self, base_url: str, *, ca_file: Path, token_file: Path, read_seconds: float) -> None:
+    def __init__(self, base_url: str, *, ca_file: Path, token_file: Path, read_seconds: float, kept: int = 1) -> None:
+        """`kept` is how many connections stay open for the next request: as many as threads ask at once."""
         self.base_url = base_url.rstrip("/")
         self._server = urllib3.util.parse_url(self.base_url)
         self._ca_file = ca_file
         self._token_file = token_file
         self._read_seconds = read_seconds
+        self._kept = kept
         self._lock = threading.Lock()
         self._pool: urllib3.HTTPSConnectionPool | None = None
         self._ca_version: tuple[int, int, int] | None = None
@@ -126,7 +136,7 @@ class Connection:
                 if self._pool is not None:
                     self._pool.close()
                 self._pool = urllib3.HTTPSConnectionPool(
-                    self._server.host or "", self._server.port, maxsize=2, ssl_context=context
+                    self._server.host or "", self._server.port, maxsize=self._kept, ssl_context=context
                 )
                 self._pool.ConnectionCls = self._noted
                 self._ca_version = version

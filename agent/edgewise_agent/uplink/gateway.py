@@ -3,16 +3,21 @@
 This module owns the meaning of the gateway's statuses. It blocks; it reads no file and never tries again by itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
 from msgspec import DecodeError, json
+from msgspec.structs import replace
 
 from edgewise_agent.uplink.connection import Answer, Connection, Unreachable
+from edgewise_agent.uplink.pace import Pace
 from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, UploadPlan, UploadStatus
 
 COMPLETE_SECONDS: Final = 300.0
 """The gateway verifies every byte before it answers."""
+
+_AT_ONCE: Final = Pace(0)
+_FILES_A_BLOCK: Final = 500
 
 _T = TypeVar("_T")
 
@@ -33,6 +38,10 @@ class Conflict(RuntimeError):
     """409 without a way on: what the gateway holds does not fit the plan."""
 
 
+class NotUnpacked(RuntimeError):
+    """415: the gateway takes no compressed bodies; the same bytes may go as they are."""
+
+
 class Deferred(Unreachable):
     """The gateway has answered that it can't take this now (507, 5xx and others): other volumes may still go."""
 
@@ -43,27 +52,53 @@ class Gateway:
     Full volumes (507), answers of no known meaning and failing servers are `Deferred`: later may do.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, pace: Pace = _AT_ONCE) -> None:
+        """All that is sent over `connection` keeps to `pace`."""
         self._connection = connection
+        self._pace = pace
 
     def put_plan(self, job_uid: str, pod_uid: str, plan: UploadPlan) -> UploadStatus:
         """Say what will be sent; the answer says what is missing. Also raises `Conflict`."""
-        answer = self._connection.request("PUT", f"/v1/uploads/{job_uid}/{pod_uid}", json.encode(plan))
+        length = sum(len(block) for block in _encoded(plan))
+        answer = self._connection.request(
+            "PUT",
+            f"/v1/uploads/{job_uid}/{pod_uid}",
+            self._pace.pieces(_encoded(plan)),
+            {"Content-Length": str(length)},
+        )
         return self._decode(answer, UploadStatus, f"upload plan of {_attempt(plan)}")
 
     def patch(
-        self, job_uid: str, pod_uid: str, sha256: str, offset: int, length: int, body: Iterable[bytes]
+        self,
+        job_uid: str,
+        pod_uid: str,
+        sha256: str,
+        offset: int,
+        length: int,
+        body: Iterable[bytes],
+        *,
+        packed: bool = False,
     ) -> BlobStatus:
         """Send `length` bytes of a blob from `offset` on; the answer says where to go on, also after a wrong offset.
 
-        Also raises `Conflict`, and whatever `body` raises.
+        `packed`: the body is one gzip member and `length` its own size; offsets count the content all the same. Also
+        raises `Conflict`, `NotUnpacked` only for a packed body, and whatever `body` raises.
         """
         answer = self._connection.request(
             "PATCH",
             f"/v1/uploads/{job_uid}/{pod_uid}/blobs/{sha256}",
-            body,
-            {OFFSET_HEADER: str(offset), "Content-Length": str(length), "Content-Type": "application/octet-stream"},
+            self._pace.pieces(body),
+            {
+                OFFSET_HEADER: str(offset),
+                "Content-Length": str(length),
+                "Content-Type": "application/octet-stream",
+                **({"Content-Encoding": "gzip"} if packed else {}),
+            },
         )
+        if answer.status == 415 and packed:
+            raise NotUnpacked(answer.explained(f"blob {sha256}"))
+        if answer.status == 422 and answer.reason == "NotInPlan":
+            raise Conflict(answer.explained(f"blob {sha256}"))
         if answer.status == 409:
             try:
                 return json.decode(answer.body, type=BlobStatus)
@@ -107,3 +142,14 @@ _MEANINGS: Final[dict[int, type[RuntimeError]]] = {
 
 def _attempt(plan: UploadPlan) -> str:
     return f"{plan.namespace}/{plan.job}, attempt {plan.attempt}"
+
+
+def _encoded(plan: UploadPlan) -> Iterator[bytes]:
+    """The plan as JSON, in blocks: one of 100,000 files would take more memory in one piece than all else."""
+    # Within a JSON string the quotes would be escaped.
+    head, files, tail = json.encode(replace(plan, files=())).partition(b'"files":[]')
+    yield head + files[:-1]
+    for start in range(0, len(plan.files), _FILES_A_BLOCK):
+        block = json.encode(plan.files[start : start + _FILES_A_BLOCK])[1:-1]
+        yield block if start == 0 else b"," + block
+    yield files[-1:] + tail

@@ -16,6 +16,7 @@ from grpclib.exceptions import GRPCError
 from msgspec import DecodeError, ValidationError, convert
 
 from edgewise_agent import __version__
+from edgewise_agent.ahead import ON_CLOSE
 from edgewise_agent.journal import Entry, VolumeID
 from edgewise_agent.settings import Settings
 from edgewise_agent.volumes import kubelet
@@ -27,7 +28,7 @@ EPHEMERAL: Final = "csi.storage.k8s.io/ephemeral"
 POD_NAME: Final = "csi.storage.k8s.io/pod.name"
 POD_NAMESPACE: Final = "csi.storage.k8s.io/pod.namespace"
 POD_UID: Final = "csi.storage.k8s.io/pod.uid"
-COLLECTS: Final = frozenset({"AtEnd"})
+COLLECTS: Final = frozenset({"AtEnd", ON_CLOSE})
 """The ways of collecting that this agent knows."""
 
 _log = logging.getLogger(__name__)
@@ -190,8 +191,9 @@ def requested_entry(request: csi.NodePublishVolumeRequest, kubelet_root: Path) -
             "agent and operator must be of one release, and the CSIDriver needs podInfoOnMount"
         ) from error
     if asked.collect not in COLLECTS:
+        known = ", ".join(sorted(COLLECTS))
         raise InvalidVolume(
-            f"the output volume of pod {pod} asks for collect {asked.collect!r}; this agent knows AtEnd"
+            f"the output volume of pod {pod} asks for collect {asked.collect!r}; this agent knows {known}"
         )
     return entry
 

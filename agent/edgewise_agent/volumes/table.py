@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from edgewise_agent import wire
 from edgewise_agent.journal import Entry, Finish, Journal
+from edgewise_agent.logs import keep_logs
 from edgewise_agent.metrics import free_bytes
 from edgewise_agent.settings import Settings
 from edgewise_agent.spool import Spool
@@ -141,6 +142,11 @@ class VolumeTable:
         """Take the volume from its pod, which has ended, into the spool; nothing to do when that is done already."""
         with self._lock:
             volume = self._volumes.get(volume_id)
+            ended = volume.entry if volume is not None and volume.state is VolumeState.LIVE else None
+        if ended is not None:
+            self._keep_logs(ended)
+        with self._lock:
+            volume = self._volumes.get(volume_id)
             if volume is None:
                 if place := self.spool.set_aside(volume_id, target):
                     _log.error("volume %s is in no journal: its files are kept in %s", volume_id, place)
@@ -177,6 +183,7 @@ class VolumeTable:
             volume.absent_since = live.at
         elif live.at - volume.absent_since >= 0.9 * self._settings.reconcile_seconds:
             _log.warning("pod %s is gone, its volume was left behind: collected", _pod(volume.entry))
+            self._keep_logs(volume.entry)
             self._take(volume)
             if volume.restored:
                 # kubelet gave the volume up when it could not read its record, and will not ask again.
@@ -186,6 +193,12 @@ class VolumeTable:
         """The volumes that are in pods."""
         with self._lock:
             return [volume.held() for volume in self._volumes.values() if volume.state is VolumeState.LIVE]
+
+    def is_current(self, held: Held) -> bool:
+        """Whether the volume is still in the state, and the same folder, as in `held`."""
+        with self._lock:
+            volume = self._same(held)
+            return volume is not None and volume.state is held.state
 
     def unmeasured(self) -> list[Held]:
         """The volumes in the spool whose size is only known from when they were live."""
@@ -261,6 +274,17 @@ class VolumeTable:
     def _same(self, held: Held) -> _Volume | None:
         volume = self._volumes.get(held.entry.volume_id)
         return volume if volume is not None and volume.generation == held.generation else None
+
+    def _keep_logs(self, entry: Entry) -> None:
+        """Copy the logs of the volume's pod into the spool. Results never wait for a log that can't be had."""
+        folder = f"{entry.namespace}_{entry.pod_name}_{entry.pod_uid}"
+        if self._settings.log_limit_bytes == 0 or "/" in folder:
+            return
+        source, target = self._settings.pod_logs / folder, self.spool.logs(entry.volume_id)
+        try:
+            keep_logs(source, target, self._settings.log_limit_bytes)
+        except OSError as error:
+            _log.warning("logs of pod %s can't be kept: %s", _pod(entry), error)
 
     def _take(self, volume: _Volume) -> None:
         self.spool.take(volume.entry.volume_id, Path(volume.entry.target))
