@@ -3,7 +3,7 @@
 A line goes when the work that acts on its field lands.
 """
 
-from edgewise.api import Collect, EdgeAppSpec, EdgeJobSpec, EdgeNodeSpec
+from edgewise.api import EdgeAppSpec, EdgeJobSpec, EdgeNodeSpec
 
 
 def in_app(app: EdgeAppSpec) -> str | None:
@@ -14,8 +14,6 @@ def in_app(app: EdgeAppSpec) -> str | None:
         return "spec.requires.devices is not supported yet: remove it, and select devices by spec.requires.nodeSelector"
     if app.source and app.source.bundle:
         return "spec.source.bundle is not supported yet: use spec.source.configMap, or put the files in the image"
-    if app.outputs and app.outputs.collect is not Collect.AT_END:
-        return f"spec.outputs.collect {app.outputs.collect} is not supported yet: use AtEnd"
     return None
 
 
