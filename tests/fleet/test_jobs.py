@@ -260,9 +260,22 @@ def test_suspend_resume_and_cancel(fleet: Fleet, namespace: str) -> None:
     wait_until(lambda: not job.pods(), "the pod is gone", seconds=60)
 
 
-def test_a_deleted_job_leaves_no_pod_and_its_name_is_free_at_once(fleet: Fleet, namespace: str) -> None:
-    job = _running(fleet, namespace, "sleeper")
+WRITE_AND_SLEEP = """
+import os, pathlib, time
+pathlib.Path(os.environ["EDGEWISE_OUTPUTS"], "half.csv").write_text("a\\n1\\n")
+time.sleep(600)
+"""
+
+
+def test_a_deleted_job_leaves_nothing_and_its_name_is_free_at_once(fleet: Fleet, namespace: str) -> None:
+    make_app(fleet, namespace, "sleeper", WRITE_AND_SLEEP)
+    job = start(fleet, namespace, "sleeper", "sleeper")
+    job.until_phase("Running")
     first = job.read()["metadata"]["uid"]
+    pod = job.pods()[0]
+    kubelet = fleet.device(pod["spec"]["nodeName"]).root() / "var/lib/kubelet"
+    folder, spool = kubelet / "pods" / pod["metadata"]["uid"], kubelet / "plugins/outputs.edgewise.dev/spool"
+    wait_until(lambda: list(folder.rglob("half.csv")), "it has written", seconds=30)
     job.delete()
     fleet.kubectl("delete", "edgeapp", "sleeper", "--namespace", namespace)
     make_app(fleet, namespace, "again", REPORT)
@@ -270,6 +283,8 @@ def test_a_deleted_job_leaves_no_pod_and_its_name_is_free_at_once(fleet: Fleet, 
     assert second.until("Finished")["phase"] == "Succeeded"
     assert second.read()["metadata"]["uid"] != first
     wait_until(lambda: len(second.pods()) == 1, "the first job's pod is gone", seconds=60)
+    wait_until(lambda: not folder.exists(), "its folder on the device is gone", seconds=60)
+    wait_until(lambda: not list(spool.iterdir()), "nothing of it is left in the device's spool", seconds=60)
 
 
 @pytest.mark.usefixtures("cool")

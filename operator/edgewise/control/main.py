@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import kopf
 import uvloop
@@ -38,6 +38,9 @@ from edgewise.domain.pods import JOB_LABEL
 from edgewise.domain.views import Installation
 from edgewise.kube.client import KubeClient
 from edgewise.kube.tokens import Tokens
+
+KOPF_WORKERS: Final = 16
+KOPF_IDLE_SECONDS: Final = 0.01
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +194,10 @@ async def _watch_kinds(world: World, name: str) -> None:
     settings.networking.error_backoffs = Backoffs()
     settings.networking.request_timeout = 30
     settings.watching.server_timeout = 600
+    # Else a burst of a thousand objects is a thousand tasks that are ready at once, and nothing else gets its turn for
+    # seconds: not even the Lease. An idle worker must end soon, since it keeps its place.
+    settings.queueing.worker_limit = KOPF_WORKERS
+    settings.queueing.idle_timeout = KOPF_IDLE_SECONDS
     os.environ["POD_ID"] = name  # how kopf is told its identity; else it asks for a user name, and there is none
     await kopf.operator(registry=registry, settings=settings, clusterwide=True, standalone=True)
 
