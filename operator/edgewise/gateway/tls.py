@@ -3,12 +3,16 @@
 import asyncio
 import logging
 import ssl
+from asyncio.sslproto import SSLProtocol
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 5.0
+
+# The buffer that every TLS connection holds for what it receives, else 256 KiB: 200 of them would be 50 MiB.
+SSLProtocol.max_size = 32 * 1024
 
 
 class _Newest(ssl.SSLContext):
