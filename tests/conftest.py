@@ -28,6 +28,7 @@ _GIVES_WAY = 10
 """By how much the niceness of what is no test of the fleet is raised."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before what reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps all tests of the fleet in one process: it has one life of the fleet, and one test at a time."""
     for item in items:
