@@ -60,8 +60,10 @@ class Certificate:
     def trust_clients_of(self, authority: str) -> None:
         """From the next connection on, clients may show certificates of these CAs (PEM), and of no others.
 
-        Raises `ssl.SSLError` when it is no certificate; all stays as it was.
+        What is between the certificates may be anything. Raises `ssl.SSLError` or `ValueError` when there is no
+        certificate; all stays as it was.
         """
+        authority = authority.encode("ascii", "replace").decode("ascii")
         if authority != self._client_ca:
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority)
             self._client_ca = authority
@@ -82,6 +84,7 @@ class Certificate:
             context.verify_mode = ssl.CERT_OPTIONAL
             # As the API server checks them: stricter rules would refuse the certificates of older clusters.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate CA is as good as a root
         self.context.current = context
 
     def _mark(self) -> object:
