@@ -150,6 +150,8 @@ def test_of_two_complete_attempts_the_first_complete_one_is_published(earlier: i
     shown = status(planned(jobs=(job(status=LOST),), pods=(DONE, second), nodes=nodes, manifests=manifests))
     assert shown.results is not None
     assert shown.results.attempt == earlier
+    assert [one.number for one in shown.attempts if one.outcome is Outcome.SUCCEEDED] == [earlier]
+    assert [one.number for one in shown.attempts if one.outcome is Outcome.SUPERSEDED] == [3 - earlier]
 
 
 def test_a_lost_attempt_is_not_written_again_and_again() -> None:

@@ -44,12 +44,20 @@ COLLECTING_AT_ONCE: Final = timedelta(seconds=3)
 
 
 def publish(draft: Draft) -> bool:
-    """Take the results of a succeeded attempt as the job's: of several, those that were complete first."""
+    """Take the results of a succeeded attempt as the job's: of several, those that were complete first.
+
+    Another attempt that has succeeded too comes too late.
+    """
     if draft.results is None or draft.results.state not in HOME:
         succeeded = {attempt.pod_uid for attempt in draft.attempts if attempt.outcome is Outcome.SUCCEEDED}
         home = [manifest for uid, manifest in draft.manifests.items() if uid in succeeded]
-        if home:
-            draft.results = _results(draft, min(home, key=lambda one: (one.completed_at, one.attempt)))
+        if not home:
+            return False
+        draft.results = _results(draft, min(home, key=lambda one: (one.completed_at, one.attempt)))
+    late = "the results of another attempt were complete first"
+    for attempt in list(draft.attempts):
+        if attempt.outcome is Outcome.SUCCEEDED and attempt.pod_uid != draft.results.pod_uid:
+            draft.change(attempt, outcome=Outcome.SUPERSEDED, reason="Superseded", message=late)
     return False
 
 
