@@ -70,7 +70,8 @@ class Bundles:
 
     def held(self) -> tuple[str, ...]:
         """The SHA-256 of the bundles that are here whole, the last wanted first; at most 100."""
-        newest = sorted(self._cached(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        with self._lock:
+            newest = sorted(self._cached(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         return tuple(dict.fromkeys(path.name.rpartition(".")[2] for path in newest))[:MOST_REPORTED]
 
     def claim(self, entry: BundleEntry) -> bool:
