@@ -19,7 +19,7 @@ demo: up ## The main job on real input: surveillance on the fleet, its CSV fetch
 
 .PHONY: test
 test: lint ## All tests: lint, types, layers, generated files, units, API server, fleet.
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest --numprocesses 2
 
 .PHONY: bench
 bench: up ## Edgewise against plain Kubernetes, side by side; BENCH="--quick" or "--only csv" for less.

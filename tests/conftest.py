@@ -11,6 +11,7 @@ from pathlib import Path
 import pluggy
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from testbed import Fleet, FleetError, paths
 from tests.figures import Figures, taken
@@ -24,22 +25,36 @@ settings.load_profile("edgewise")
 _TAIL_LINES = 15
 _WORKER = "PYTEST_XDIST_WORKER" in os.environ
 _PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
+_FLEET = ("tests/api/", "tests/chart/", "tests/control/", "tests/examples/", "tests/fleet/")
+"""Where tests may need the fleet."""
 _GIVES_WAY = 10
 """By how much the niceness of what is no test of the fleet is raised."""
 
 
+class _OneFleet(LoadScopeScheduling):  # type: ignore[misc] # the library is untyped
+    """Deals the tests out by file, but all that may need the fleet to one process: it has one life of the fleet."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "fleet" if nodeid.startswith(_FLEET) else nodeid.split("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Has tests dealt out so."""
+    return _OneFleet(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps all tests of the fleet in one process: it has one life of the fleet, and one test at a time."""
-    for item in items:
-        if _needs_fleet(item):
-            item.add_marker(pytest.mark.xdist_group("fleet"))
+    """Refuses a test of the fleet in a folder whose tests may run beside it."""
+    astray = [item.nodeid for item in items if _needs_fleet(item) and not item.nodeid.startswith(_FLEET)]
+    if astray:
+        raise pytest.UsageError(f"tests of the fleet are below {', '.join(_FLEET)} only: move {', '.join(astray)}")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Lets a test that runs beside tests of the fleet give way to them."""
     if _WORKER:
-        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY if _needs_fleet(item) else _PRIORITY + _GIVES_WAY)
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY if item.nodeid.startswith(_FLEET) else _PRIORITY + _GIVES_WAY)
     return (yield)
 
 

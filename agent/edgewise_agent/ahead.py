@@ -86,6 +86,7 @@ class Ahead:
             attempt=entry.asked.attempt,
             pod_name=entry.pod_name,
             files=tuple(file for _, (_, file) in sorted(seen.finished.items())),
+            ahead=True,
         )
         return None if plan == seen.home else plan
 

@@ -91,9 +91,7 @@ class Uploader:
             async with asyncio.TaskGroup() as group:
                 while True:
                     self._wake.clear()
-                    waiting = await asyncio.to_thread(self._waiting)
-                    # What has ended comes first: its job waits for it.
-                    held_now = [*waiting, *(held for held in self._table.live() if wants_ahead(held.entry))]
+                    held_now = await asyncio.to_thread(self._sendable)
                     self._forget_all_but({held.entry.volume_id for held in held_now})
                     for held in self._lanes.take(held for held in held_now if self._due_in(held) <= 0):
                         group.create_task(self._carry(held))
@@ -102,10 +100,10 @@ class Uploader:
         finally:
             self._stopping.set()
 
-    def _waiting(self) -> list[Held]:
-        """The volumes to send, each with its true size: the lanes go by it."""
+    def _sendable(self) -> list[Held]:
+        """The volumes to send, each with its true size: the lanes go by it. What has ended comes first."""
         measure_spooled(self._table)
-        return self._table.waiting()
+        return [*self._table.waiting(), *(held for held in self._table.live() if wants_ahead(held.entry))]
 
     async def _carry(self, held: Held) -> None:
         """Send one volume as far as it goes now, in its lane."""
@@ -308,7 +306,10 @@ class Uploader:
 
         def read(offset: int, length: int) -> bytes:
             self._check_stopping()
-            block = os.pread(descriptor, length, offset)
+            try:
+                block = os.pread(descriptor, length, offset)
+            except OSError as error:  # a bad sector: the next plan says so, and the rest goes home
+                raise PlanOutdated(f"a file can't be read at byte {offset}: {error}") from error
             if not block:
                 raise PlanOutdated(f"a file ends at {offset} bytes, before the plan says")
             return block

@@ -182,6 +182,8 @@ class UploadPlan(Struct, frozen=True, kw_only=True, rename="camel"):
     refused: Annotated[tuple[RefusedFile, ...], Meta(max_length=100)] = ()
     refused_count: Count = 0
     skipped: Count = 0
+    ahead: bool = False
+    """whether the pod still runs: such a plan replaces no plan of the whole, and can't be completed"""
 
 
 class BlobStatus(Struct, frozen=True, kw_only=True, rename="camel"):

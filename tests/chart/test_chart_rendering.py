@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -136,11 +137,13 @@ def test_the_operator_understands_its_settings(helm: Helm) -> None:
 
 
 def test_the_gateway_understands_its_settings(helm: Helm) -> None:
-    template = pod_templates(helm.template("logLevel=debug"))["edgewise-gateway"]
+    values = "logLevel=debug", "gateway.attemptsKept=12h", "gateway.namespaceQuota=5Gi"
+    template = pod_templates(helm.template(*values))["edgewise-gateway"]
     given = environment(template)
     assert settings_in(given) <= {field.name for field in fields(GatewaySettings)}
     settings = GatewaySettings.from_environment(given)
     assert settings.log_level == "DEBUG"
+    assert (settings.attempts_kept, settings.namespace_quota) == (timedelta(hours=12), 5 * 2**30)
     assert settings.operator_url == "https://edgewise-beats.edgewise-system.svc"
     (container,) = template["spec"]["containers"]
     assert {port["containerPort"] for port in container["ports"]} == {settings.https_port, settings.http_port}
@@ -235,6 +238,9 @@ def test_images(helm: Helm) -> None:
         ("operator.replicas=0", "/operator/replicas"),
         ("gateway.storage.sise=3Gi", "/gateway/storage"),
         ("gateway.storage.size=much", "/gateway/storage/size"),
+        ("gateway.attemptsKept=long", "/gateway/attemptsKept"),
+        ("gateway.attemptsKept=", "/gateway/attemptsKept"),
+        ("gateway.namespaceQuota=much", "/gateway/namespaceQuota"),
         ("gateway.publicUrl=example.org", "/gateway/publicUrl"),
         ("agent.benchmark.seconds=0", "/agent/benchmark/seconds"),
         ("agent.maxUnavailable=0%", "/agent/maxUnavailable"),

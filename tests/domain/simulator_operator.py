@@ -278,6 +278,8 @@ def check_plan(snapshot: Snapshot, actions: Sequence[Action]) -> None:
     live = [pod for pods in snapshot.pods.values() for pod in pods if not pod.ended]
     taken = {name: sum(pod.node == name for pod in live) for name in snapshot.nodes}
     for action in actions:
+        if isinstance(action, DeletePod):
+            assert _ends_by_right(snapshot, action.uid), f"{action.pod} is deleted before its end is written"
         if not isinstance(action, CreatePod):
             continue
         name = action.manifest["metadata"]["labels"][NODE_LABEL]
@@ -287,6 +289,21 @@ def check_plan(snapshot: Snapshot, actions: Sequence[Action]) -> None:
         for pod in snapshot.pods.get(action.job_uid, ()):
             rival = not pod.ended and not _given_up(snapshot, snapshot.jobs[action.job], pod)
             assert not rival, f"{action.manifest['metadata']['name']} starts beside {pod.key}"
+
+
+def _ends_by_right(snapshot: Snapshot, uid: str) -> bool:
+    """Whether a crash right after this deletion would be understood: by the job's spec, or by what is written of it."""
+    [pod] = [pod for pods in snapshot.pods.values() for pod in pods if pod.uid == uid]
+    job = next((job for job in snapshot.jobs.values() if job.uid == pod.job_uid), None)
+    if job is None or job.spec.suspend or job.spec.cancel or job.spec.active_deadline_seconds is not None:
+        return True
+    attempts = {one.pod_uid: one for one in job.status.attempts}
+    numbers = {one.number for one in job.status.attempts}
+    if holds(job.status.conditions, "Finished") or pod.unschedulable:
+        return True
+    if uid not in attempts:
+        return pod.attempt in numbers or pod.attempt < min(numbers, default=0)
+    return attempts[uid].outcome not in (Outcome.STARTING, Outcome.RUNNING)
 
 
 def check_published(operator: Operator) -> None:

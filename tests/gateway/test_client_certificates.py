@@ -20,7 +20,7 @@ def cluster_ca(world: World, tmp_path: Path) -> Authority:
     """The CA of the cluster's users, which the gateway may know."""
     tmp_path.joinpath("cluster").mkdir()
     authority = Authority(tmp_path / "cluster")
-    world.api.client_ca = authority.file.read_text()
+    world.api.client_ca = f"# CA der Länder\n{authority.file.read_text()}"  # any text may stand between certificates
     return authority
 
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from edgewise.gateway.records import BytesMissing, JobIdentity, StoreBusy, StoreDamaged
+from edgewise.gateway.records import BytesMissing, JobIdentity, NoPlan, StoreBusy, StoreDamaged, TooLate
 from edgewise.gateway.store import Store
 from edgewise_agent.wire import Manifest
+from msgspec import structs
 
 from tests.gateway.surroundings import JOB_UID, OTHER_JOB_UID, OTHER_POD_UID, POD_UID, plan_of, sha256
 
@@ -42,6 +43,27 @@ def test_removing_an_attempt_leaves_what_another_one_counts_on(store: Store) -> 
     assert [file.sha256 for file in manifest.files] == [sha256(FACES)]
     with pytest.raises(FileNotFoundError):
         store.open_blob(JOB_UID, sha256(b"x\n"))
+
+
+def test_a_plan_that_was_sent_ahead_replaces_no_plan_of_the_whole(store: Store) -> None:
+    """However late it arrives: else the job would be complete without what the app wrote last."""
+    early, whole = {"early.csv": FACES}, {"early.csv": FACES, "late.csv": b"x\n"}
+    ahead = structs.replace(plan_of(early), ahead=True)
+    assert len(store.accept(JOB, POD_UID, "edge-1", ahead).missing) == 1
+    with pytest.raises(NoPlan):
+        store.complete(JOB_UID, POD_UID, CREATED, threading.Event())
+    store.accept(JOB, POD_UID, "edge-1", plan_of(whole))
+    with pytest.raises(TooLate):
+        store.accept(JOB, POD_UID, "edge-1", ahead)
+    assert {file.name for file in bring_home(store, JOB, POD_UID, whole).files} == set(whole)
+
+
+def test_a_job_whose_record_is_damaged_counts_against_nobody(store: Store, tmp_path: Path) -> None:
+    bring_home(store, JOB, POD_UID, {"faces.csv": FACES})
+    damaged = tmp_path / "jobs" / OTHER_JOB_UID
+    damaged.mkdir()
+    (damaged / "job.json").write_bytes(b"")
+    assert store.held_bytes("demo", frozenset()) == len(FACES)
 
 
 def test_a_name_belongs_to_the_job_created_last(store: Store) -> None:

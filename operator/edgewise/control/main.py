@@ -40,6 +40,7 @@ from edgewise.kube.client import KubeClient
 from edgewise.kube.tokens import Tokens
 
 KOPF_WORKERS: Final = 16
+"""No more: and no @kopf.index may be registered, since its first listing waits for all objects at once."""
 KOPF_IDLE_SECONDS: Final = 0.01
 
 logger = logging.getLogger(__name__)

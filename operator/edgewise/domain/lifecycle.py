@@ -106,20 +106,22 @@ def _stop(draft: Draft, reason: str, message: str) -> None:
 
 
 def fence(draft: Draft) -> bool:
-    """At most one attempt goes on: a succeeded one, else the one that has run longest."""
+    """At most one attempt goes on: a succeeded one, else the one that has run longest.
+
+    The loser's pod goes when its end is written (observation.py), not before: a crash in between would leave a pod that
+    somebody has deleted, and the job would start anew beside the winner.
+    """
     running = [attempt for attempt in draft.attempts if attempt.outcome in UNDER_WAY]
     succeeded = any(attempt.outcome is Outcome.SUCCEEDED for attempt in draft.attempts)
     if len(running) + succeeded < 2:
         return False
     keep = None if succeeded else min(running, key=lambda one: _running_since(draft, one))
+    further = "another attempt has got further"
     for attempt in running:
-        pod = draft.pod_of(attempt)
-        if attempt is keep:
-            continue
-        further = "another attempt has got further"
-        draft.change(attempt, outcome=Outcome.SUPERSEDED, reason="Superseded", message=further, finished_at=draft.now)
-        if pod:
-            draft.delete(pod)
+        if attempt is not keep:
+            draft.change(
+                attempt, outcome=Outcome.SUPERSEDED, reason="Superseded", message=further, finished_at=draft.now
+            )
     return False
 
 
@@ -252,7 +254,6 @@ def retry(draft: Draft) -> bool:
         return False
     last = ended[-1]
     if not may_retry(draft.job.spec, ended):
-        _stop(draft, "GivenUp", "the job has failed")
         limits = draft.job.spec.retry
         count = (
             f"{failures(ended)} of {limits.max_attempts} attempts failed"

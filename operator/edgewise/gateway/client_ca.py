@@ -22,7 +22,7 @@ async def follow_client_ca(cluster: Cluster, certificate: Certificate) -> None:
         try:
             certificate.trust_clients_of(await cluster.client_ca())
             fault = ""
-        except (ClusterUnreachable, ssl.SSLError) as error:
+        except (ClusterUnreachable, ssl.SSLError, ValueError) as error:
             if str(error) != fault:
                 logger.warning("the CA of clients' certificates can't be taken, tokens work without: %s", error)
             fault = str(error)

@@ -21,7 +21,9 @@ from edgewise.gateway.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 32 * 1024
+UNSENT_BYTES = 32 * 1024
+"""How much waits in memory for a slow reader before no more is read for it; asyncio's own bound is 512 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class Content:
         response = web.StreamResponse(status=status, headers=headers)
         if length is not None:
             response.content_length = length
+        if request.transport is not None:
+            request.transport.set_write_buffer_limits(high=UNSENT_BYTES)
         await response.prepare(request)
         if request.method != "HEAD":
             try:

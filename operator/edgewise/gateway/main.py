@@ -89,7 +89,7 @@ class Gateway:
             loaded = asyncio.Event()
             async with asyncio.TaskGroup() as background:
                 background.create_task(announcer.run())
-                background.create_task(sweep(volume, cluster))
+                background.create_task(sweep(volume, cluster, settings.attempts_kept))
                 background.create_task(keep_to_retention(volume, cluster, settings.attempts_kept))
                 background.create_task(bundles.keep_wanted(settings.bundles_kept))
                 background.create_task(follow_client_ca(cluster, certificate))

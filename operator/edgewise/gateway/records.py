@@ -79,6 +79,10 @@ class AlreadyComplete(Exception):
     """The attempt's manifest is written, and the new plan says something else."""
 
 
+class TooLate(Exception):
+    """The plan was made while the pod still ran, and the plan of the whole is here."""
+
+
 class NoPlan(Exception):
     """The upload is not known here: its plan comes first."""
 

@@ -36,6 +36,7 @@ from edgewise.gateway.records import (
     RetentionNote,
     StoreBusy,
     StoreDamaged,
+    TooLate,
     read_record,
     sizes_of,
 )
@@ -87,17 +88,21 @@ class Store:
     def accept(self, job: JobIdentity, pod_uid: str, node: str, plan: UploadPlan) -> UploadStatus:
         """Takes an attempt's plan and says what is still to send. Changes the job.
 
-        A plan that replaces an unfinished one keeps the bytes that both name. Raises `AlreadyComplete`, `VolumeFull`.
+        A plan that replaces an unfinished one keeps the bytes that both name; one that was sent ahead of the pod's end
+        replaces no plan of the whole, however late it arrives. Raises `AlreadyComplete`, `TooLate`, `VolumeFull`.
         """
         if (manifest := self.manifest(job.uid, pod_uid)) is not None:
             if _contents(manifest) != _contents(plan):
                 raise AlreadyComplete
             return UploadStatus(missing=(), complete=True)
+        before = self.plan(job.uid, pod_uid)
+        if plan.ahead and before is not None and not before.plan.ahead:
+            raise TooLate
         self._names.remember(job)
         folder = self._at.upload(job.uid, pod_uid)
         make_folder(folder)
         accepted = AcceptedPlan(node=node, plan=plan)
-        if self.plan(job.uid, pod_uid) != accepted:
+        if before != accepted:
             replace_file(self._at.plan(job.uid, pod_uid), json.encode(accepted), self._at.scratch)
             wanted = sizes_of(plan)
             for leftover in folder.glob("*.part"):
@@ -131,7 +136,7 @@ class Store:
             return manifest
         accepted = self.plan(job_uid, pod_uid)
         job = self.job(job_uid)
-        if accepted is None or job is None:
+        if accepted is None or job is None or accepted.plan.ahead:
             raise NoPlan
         plan = accepted.plan
         if missing := self._missing(job_uid, pod_uid, plan):

@@ -3,12 +3,16 @@
 import asyncio
 import logging
 import ssl
+from asyncio.sslproto import SSLProtocol
 from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 5.0
+
+# The buffer that every TLS connection holds for what it receives, else 256 KiB: 200 of them would be 50 MiB.
+SSLProtocol.max_size = 32 * 1024
 
 
 class _Newest(ssl.SSLContext):
@@ -56,8 +60,10 @@ class Certificate:
     def trust_clients_of(self, authority: str) -> None:
         """From the next connection on, clients may show certificates of these CAs (PEM), and of no others.
 
-        Raises `ssl.SSLError` when it is no certificate; all stays as it was.
+        What is between the certificates may be anything. Raises `ssl.SSLError` or `ValueError` when there is no
+        certificate; all stays as it was.
         """
+        authority = authority.encode("ascii", "replace").decode("ascii")
         if authority != self._client_ca:
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority)
             self._client_ca = authority
@@ -78,6 +84,7 @@ class Certificate:
             context.verify_mode = ssl.CERT_OPTIONAL
             # As the API server checks them: stricter rules would refuse the certificates of older clusters.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate CA is as good as a root
         self.context.current = context
 
     def _mark(self) -> object:

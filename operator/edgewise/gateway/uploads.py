@@ -25,7 +25,7 @@ from edgewise.gateway.partial import BlobWriter
 from edgewise.gateway.plans import plan_fault
 from edgewise.gateway.problems import Refusal, json_response
 from edgewise.gateway.quota import Quotas
-from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan, sizes_of
+from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan, TooLate, sizes_of
 from edgewise.gateway.turns import Turn, Turns
 from edgewise.gateway.volume import Volume
 
@@ -39,11 +39,15 @@ COMMIT_BYTES = 32 * 1024 * 1024
 ALIVE_SECONDS = 10.0
 """How long a job is taken for alive after it was seen."""
 KNOWN_SECONDS = 600.0
+KNOWN_BLOBS = 200_000
+"""Of the uploads under way, so many blobs are remembered; each takes some 200 bytes."""
 LONG_PLAN_BYTES = 1024 * 1024
-LONG_PLANS_AT_ONCE = 2
+LONG_PLANS_AT_ONCE = 1
 """A long plan takes some 100 MiB while it is checked."""
-PLAN_SECONDS = 300.0
-"""How long the body of a plan may take, so that no slow sender holds up the others for ever."""
+LONG_PLAN_SECONDS = 600.0
+"""How long the body of a long plan may take, so that no slow sender holds up the others for ever."""
+RESERVE_BYTES = 1024 * 1024
+"""What uploads leave free: to remove something, a few small notes must be written first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,9 @@ class Uploads:
         self._completed = completed
         self._turns = Turns()
         self._long_plans = asyncio.Semaphore(LONG_PLANS_AT_ONCE)
-        self._known: TTLCache[tuple[str, str], _Upload] = TTLCache(64, KNOWN_SECONDS, time.monotonic)
+        self._known: TTLCache[tuple[str, str], _Upload] = TTLCache(
+            KNOWN_BLOBS, KNOWN_SECONDS, time.monotonic, getsizeof=lambda upload: len(upload.sizes) + 1
+        )
         self._alive: TTLCache[str, bool] = TTLCache(4096, ALIVE_SECONDS, time.monotonic)
 
     async def put_plan(self, request: web.Request) -> web.Response:
@@ -86,7 +92,7 @@ class Uploads:
         node = await self._identity.agent_node(request)
         long = request.content_length is None or request.content_length > LONG_PLAN_BYTES
         async with self._long_plans if long else nullcontext():
-            plan = await self._volume.run(_plan, await _read_body(request))
+            plan = await self._volume.run(_plan, await _read_body(request, LONG_PLAN_SECONDS if long else None))
             view = await self._attempt_of(plan, job_uid, pod_uid, node)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
                 try:
@@ -98,13 +104,19 @@ class Uploads:
                         f"Pod {pod_uid} has already brought home the results of attempt {plan.attempt} of "
                         f"{plan.namespace}/{plan.job}, and these are other files: keep them for an admin.",
                     ) from None
+                except TooLate:
+                    raise Refusal(
+                        HTTPStatus.CONFLICT,
+                        "TooLate",
+                        f"Pod {pod_uid} has ended and its plan of the whole is here: an earlier one changes nothing.",
+                    ) from None
                 sizes = sizes_of(plan)
                 self._known[job_uid, pod_uid] = _Upload(node, plan.namespace, plan.job, sizes)
                 await self._volume.keep_for(job_uid, view.results_seconds)
         if not status.complete:
             await self._quotas.admit(plan.namespace, job_uid, pod_uid, sizes, anew=True)
         needed = sum(sizes[blob.sha256] - blob.offset for blob in status.missing)
-        if needed > await self._volume.free_bytes():
+        if needed and needed + RESERVE_BYTES > await self._volume.free_bytes():
             raise Refusal(
                 HTTPStatus.INSUFFICIENT_STORAGE,
                 "VolumeFull",
@@ -160,6 +172,7 @@ class Uploads:
                 raise Refusal(
                     HTTPStatus.SERVICE_UNAVAILABLE, "Stopping", "The gateway is being restarted: try again."
                 ) from None
+        self._known.pop((job_uid, pod_uid), None)
         self._quotas.release(job_uid, pod_uid)
         self._metrics.manifests.inc()
         self._completed(job_uid, pod_uid)
@@ -300,11 +313,14 @@ def _plan(body: bytes) -> UploadPlan:
     return plan
 
 
-async def _read_body(request: web.Request) -> bytes:
+async def _read_body(request: web.Request, seconds: float | None) -> bytes:
+    """The body, within `seconds`; with None, for as long as something comes now and then."""
     body = bytearray()
     try:
-        async with asyncio.timeout(PLAN_SECONDS):
+        async with asyncio.timeout(seconds or IDLE_SECONDS) as patience:
             while data := await request.content.readany():
+                if seconds is None:
+                    patience.reschedule(asyncio.get_running_loop().time() + IDLE_SECONDS)
                 body += data
                 if len(body) > MAX_PLAN_BYTES:
                     raise Refusal(
@@ -316,7 +332,7 @@ async def _read_body(request: web.Request) -> bytes:
         raise Refusal(
             HTTPStatus.REQUEST_TIMEOUT,
             "PlanTooSlow",
-            f"The upload plan did not arrive within {PLAN_SECONDS:.0f} s: try again.",
+            f"The upload plan did not arrive within {seconds or IDLE_SECONDS:.0f} s: try again.",
         ) from None
     return bytes(body)
 

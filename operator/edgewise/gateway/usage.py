@@ -3,12 +3,15 @@
 What a job has stored is counted once and remembered until it changes: a volume may hold a million files.
 """
 
+import logging
 import os
 import threading
 from pathlib import Path
 
 from edgewise.gateway.layout import Layout
-from edgewise.gateway.records import JobIdentity, read_record
+from edgewise.gateway.records import JobIdentity, StoreDamaged, read_record
+
+logger = logging.getLogger(__name__)
 
 
 class Usage:
@@ -44,7 +47,11 @@ class Usage:
         if known is not None:
             return known
         changes = self._changes
-        job = read_record(self._at.job(job_uid), JobIdentity)
+        try:
+            job = read_record(self._at.job(job_uid), JobIdentity)
+        except StoreDamaged as error:  # whose it is can't be known; it must not stop all others
+            logger.error("%s", error)  # noqa: TRY400 - the text says all
+            return "", 0
         if job is None:
             return "", 0
         counted = job.namespace, _size(self._at.jobs / job_uid / "blobs", "")

@@ -199,7 +199,9 @@ async def test_a_minute_of_faults(arena: Arena, figures: Figures) -> None:
     arena.check()
     for name, attempts in work.started.items():
         outcomes = arena.observer.outcomes(name)
-        assert outcomes.count("Failed") == attempts - 1, f"{name}: {outcomes}"
+        # An attempt that exits with 3 is Failed, or its device was given up before anyone saw its end.
+        assert "Succeeded" not in outcomes[: attempts - 1], f"{name}: {outcomes}"
+        assert "Failed" not in outcomes[attempts - 1 :], f"{name}: {outcomes}"
         assert outcomes.count("Succeeded") == 1, f"{name}: {outcomes}"
     published = Counter(
         manifest for manifest, verdict in arena.devices.verdicts.items() if verdict is Verdict.PUBLISHED
