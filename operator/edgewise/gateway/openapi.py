@@ -119,7 +119,11 @@ def document() -> dict[str, Any]:
             },
             bundles: {
                 "put": _storing(),
-                "get": _operation("The bundles of a namespace", _json("BundleList"), _REFUSALS),
+                "get": _operation(
+                    "The bundles of a namespace",
+                    _json("BundleList"),
+                    _REFUSALS | {404: "no namespace can have that name"},
+                ),
                 "parameters": [_path("namespace", _TEXT, "the namespace whose EdgeApps may name them")],
             },
             f"{bundles}/{{digest}}": {
