@@ -118,7 +118,11 @@ def built(names: list[str] | None = None) -> list[Built]:
 
 
 def load(images: Sequence[Built], socket: Path) -> list[str]:
-    """Loads those of `images` that the containerd at `socket` does not have; returns their names."""
+    """Loads those of `images` that the containerd at `socket` does not have; returns their names.
+
+    An image that is replaced keeps a second name meanwhile. Else nothing would hold the layers that both share until
+    the new one is unpacked, and containerd's collection of garbage, which may begin at any moment, would take them.
+    """
     ctr = (*_CTR, "--address", socket, "--namespace", "k8s.io", "images")
     present = run(*ctr, "list").splitlines()
     loaded = []
@@ -126,8 +130,14 @@ def load(images: Sequence[Built], socket: Path) -> list[str]:
         label = f"{_LABEL}={image_id(image.archive)}"
         if any(line.startswith(f"{image.reference} ") and label in line for line in present):
             continue
+        replaced = f"{image.reference}-replaced"
+        is_replaced = any(line.startswith(f"{image.reference} ") for line in present)
+        if is_replaced:
+            run(*ctr, "tag", "--force", image.reference, replaced)
         run(*ctr, "import", image.archive)
         run(*ctr, "label", image.reference, label)
+        if is_replaced:
+            run(*ctr, "remove", "--sync", replaced)
         loaded.append(image.name)
     return loaded
 
