@@ -10,7 +10,7 @@ from edgewise.domain.board import Board
 from edgewise.domain.demand import Demand, Usage, requested, usage_of
 from edgewise.domain.placement import place
 from edgewise.domain.policies import device_score
-from edgewise.domain.views import AppView, Installation, JobView, PodPhase
+from edgewise.domain.views import AppView, BeatView, Installation, JobView, PodPhase
 
 from tests.domain.builders import GIB, NOW, app, beat, device, job, planned, pod, seconds, snapshot
 
@@ -113,6 +113,29 @@ def test_expected_finish_takes_the_device_that_would_be_done_first() -> None:
 def test_equal_times_are_decided_by_the_score() -> None:
     nodes = (device("edge-1", beat=beat(memory=20)), device("edge-2", beat=beat(memory=90)))
     assert placed(nodes=nodes, jobs=(job(),), installation=FINISH) == [("run", "edge-2")]
+
+
+BUNDLE = "a" * 64
+
+
+@pytest.mark.parametrize("policy", ["Score", "ExpectedFinish"])
+@pytest.mark.parametrize(
+    ("source", "holder", "chosen"),
+    [
+        ({"bundle": {"digest": f"sha256:{BUNDLE}"}}, beat(memory=79, bundles=(BUNDLE,)), "edge-1"),
+        ({"bundle": {"digest": f"sha256:{BUNDLE}"}}, beat(memory=79, bundles=("b" * 64,)), "edge-2"),
+        ({"bundle": {"digest": f"sha256:{BUNDLE}"}}, beat(events=6_000, bundles=(BUNDLE,)), "edge-2"),
+        ({"configMap": {"name": "code"}}, beat(memory=79, bundles=(BUNDLE,)), "edge-2"),
+    ],
+    ids=["alike", "another bundle", "much worse", "no bundle"],
+)
+def test_of_devices_alike_the_one_that_holds_the_bundle(
+    policy: str, source: dict[str, Any], holder: BeatView, chosen: str
+) -> None:
+    nodes = (device("edge-1", beat=holder), device("edge-2", beat=beat(memory=80)))
+    installation = Installation(default_policy=policy)
+    apps = (app(source=source),)
+    assert placed(nodes=nodes, jobs=(job(),), apps=apps, installation=installation) == [("run", chosen)]
 
 
 def test_a_job_waits_for_a_busy_device_that_would_still_be_done_first() -> None:

@@ -23,7 +23,7 @@ class Demand:
     @property
     def kind(self) -> tuple[object, ...]:
         """What makes two demands the same to every device, in one pass."""
-        return self.app_key, self.spec.placement.model_dump_json(), self.failed_on
+        return self.app_key, bundle_sha256(self.app), self.spec.placement.model_dump_json(), self.failed_on
 
     @property
     def app_key(self) -> Key:
@@ -34,6 +34,12 @@ class Demand:
 def app_key(job: Key, spec: EdgeJobSpec) -> Key:
     """The name of a job's app, which is in the job's namespace."""
     return Key(job.namespace, spec.app_ref.name)
+
+
+def bundle_sha256(app: EdgeAppSpec) -> str | None:
+    """The bundle that holds the app's own files, if it has one."""
+    bundle = app.source.bundle if app.source else None
+    return bundle.digest.removeprefix("sha256:") if bundle else None
 
 
 def requested(app: EdgeAppSpec) -> dict[str, float]:

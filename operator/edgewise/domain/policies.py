@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import log
 from typing import Final
 
-from edgewise.domain.demand import Usage
+from edgewise.domain.demand import Usage, bundle_sha256
 from edgewise.domain.eligibility import Candidacy
 from edgewise.domain.forecast import Outlook
 from edgewise.domain.score import Factors, load_factor, performance_factor, thermal_factor
@@ -71,16 +71,26 @@ def device_score(node: NodeView, usage: Usage) -> Ranking:
 
 
 def seed_score(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
-    """The device's own score, whatever the job."""
-    return device_score(one.node, one.usage)
+    """The device's own score, whatever the job; of those that score alike, first one that has the app's bundle."""
+    scored = device_score(one.node, one.usage)
+    if bundle_sha256(one.demand.app) is None or not scored.takes:
+        return scored
+    return replace(scored, order=(-round(log(scored.score, ALIKE)), must_fetch(one), -scored.score))
 
 
 ALIKE: Final = 1.05
-"""Expected times within this ratio count as equal: the estimates are no better, so the score decides."""
+"""Expected times within this ratio count as equal: the estimates are no better, so bundle and score decide. Scores
+within it do where the app has a bundle."""
+
+
+def must_fetch(one: Candidacy) -> bool:
+    """Whether the device does not hold the app's bundle yet; False for apps without one."""
+    sha256, beat = bundle_sha256(one.demand.app), one.node.beat
+    return sha256 is not None and (beat is None or sha256 not in beat.bundles)
 
 
 def expected_finish(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
-    """The device where the job would be done first; the score decides among equals.
+    """The device where the job would be done first; among equals one that holds the app's bundle, then the score.
 
     A device whose CPU is fully used has a score of 0. That is often the jobs' own doing, so it does not exclude it.
     """
@@ -88,7 +98,7 @@ def expected_finish(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
     seconds = outlook.prospects.finish(one.demand.app_key, one.node.name, busy=busy)
     return replace(
         scored,
-        order=(round(log(seconds, ALIKE)), -scored.score),
+        order=(round(log(seconds, ALIKE)), must_fetch(one), -scored.score),
         takes=one.node.beat is not None,
         expected_seconds=seconds,
     )

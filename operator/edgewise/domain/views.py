@@ -74,6 +74,8 @@ class BeatView:
     volumes: Mapping[str, wire.VolumeReport]
     """by pod UID"""
     agent_version: str
+    bundles: frozenset[str] = frozenset()
+    """SHA-256 of the bundles that the device holds"""
     reporting_since: datetime | None = None
     """when the present run of beats began: no beat is missing since, and they are all of one agent process"""
 
