@@ -15,6 +15,8 @@ from edgewise_agent.wire import SHA256, UID, Message, OutputVolume, ShortName, V
 
 KIND: Final = "outputs"
 """Volumes for results; entries carry their kind so that an agent knows what it does not understand."""
+LOGS: Final = "logs"
+"""No volume at all: the logs of a pod that had none for results."""
 BUNDLE: Final = "bundle"
 """Volumes that hold an app's own files: nothing of them is ever sent."""
 
@@ -33,7 +35,7 @@ class Finish(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Entry(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the agent promised about one volume. `target` is the folder that kubelet mounts into the pod.
+    """What the agent promised about one volume. `target` is the folder that kubelet mounts into the pod, if any.
 
     `finish` is set once nothing is left to send; what the volume held may then be removed at any time.
     """
@@ -46,6 +48,11 @@ class Entry(Struct, frozen=True, kw_only=True, rename="camel"):
     pod_uid: UID
     asked: OutputVolume
     finish: Finish | None = None
+
+    @property
+    def logs_only(self) -> bool:
+        """Whether there is no volume, only the logs of a pod."""
+        return self.kind == LOGS
 
 
 class BundleEntry(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -75,30 +82,30 @@ class Journal:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> list[Entry]:
-        """Every readable entry of an output volume, oldest first by the time it was written. Raises `OSError`.
+        """Every readable entry of what is to be sent, oldest first by the time it was written. Raises `OSError`.
 
         An entry that can't be read (a damaged disk; a newer agent's kind) is left as it is, and told in the log.
         """
-        return self._load(Entry, KIND)
+        return self._load(Entry, (KIND, LOGS))
 
     def load_bundles(self) -> list[BundleEntry]:
         """The same of the volumes that hold bundles."""
-        return self._load(BundleEntry, BUNDLE)
+        return self._load(BundleEntry, (BUNDLE,))
 
-    def _load(self, type_: type[_Any], kind: str) -> list[_Any]:
+    def _load(self, type_: type[_Any], kinds: tuple[str, ...]) -> list[_Any]:
         entries = []
         for path in sorted(self._folder.glob("[!.]*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
             content = path.read_bytes()
             try:
                 found = json.decode(content, type=_Kind).kind
-                if found == kind:
+                if found in kinds:
                     entries.append(json.decode(content, type=type_))
             except (DecodeError, UnicodeDecodeError) as error:
                 _log.error(
                     "journal entry %s can't be read (%s): the files of that volume stay where they are", path, error
                 )
                 continue
-            if found not in (KIND, BUNDLE):
+            if found not in (KIND, LOGS, BUNDLE):
                 _log.error("journal entry %s is of kind %r, which this agent does not know: left alone", path, found)
         return entries
 

@@ -11,8 +11,9 @@ import re
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from edgewise_agent.tree import open_below, walk
 MOST_LOGS: Final = 16
 """Logs that one upload carries."""
 BLOCK_BYTES: Final = 64 * 1024
+_PARTS_HELD: Final = 2
 
 _PART: Final = re.compile(
     r"(?P<container>[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)/(?P<start>0|[1-9][0-9]{0,8})\.log"
@@ -45,6 +47,19 @@ class _Log:
             yield name, size
 
 
+_Key = tuple[str, int]
+"""A container, and which start of it"""
+_Found = dict[_Key, _Log]
+_Open = Callable[[str], AbstractContextManager[int]]
+"""Gives a part of a log, open for reading, by its name"""
+
+
+def log_folder(pod_logs: Path, namespace: str, pod_name: str, pod_uid: str) -> Path | None:
+    """Where kubelet keeps the logs of a pod; None for names that none can have."""
+    folder = f"{namespace}_{pod_name}_{pod_uid}"
+    return None if "/" in folder else pod_logs / folder
+
+
 def keep_logs(source: Path, target: Path, limit_bytes: int) -> int:
     """Copy the logs below a pod's folder `source` to `{container}/{start}.log` below `target`; returns how many.
 
@@ -52,10 +67,71 @@ def keep_logs(source: Path, target: Path, limit_bytes: int) -> int:
     the limit, says what was left out. What an earlier call kept stays where nothing new is found. Only regular files
     with one name are read: where a runtime has links in their place, there is nothing to copy. Raises `OSError`.
     """
-    try:
-        found = _find(source)
-    except FileNotFoundError:
-        return 0
+    return _keep(_find(source), partial(_opened, source), target, limit_bytes)
+
+
+class OpenLogs:
+    """The logs of a pod that runs, held open: they can still be read when kubelet has removed them with the pod.
+
+    Of each start of a container the last two parts are held. Not for several threads at once.
+    """
+
+    def __init__(self, source: Path) -> None:
+        """`source` is the pod's folder, which need not be there yet."""
+        self._source = source
+        self._held: dict[_Key, dict[int, int]] = defaultdict(dict)
+        """descriptors by inode, the oldest first"""
+
+    def look(self) -> bool:
+        """Open what is new. False once kubelet has removed what was there. Raises `OSError`."""
+        found = _find(self._source)
+        for key, log in sorted(found.items()):
+            for _, name, _ in sorted(log.parts, key=lambda part: (not part[0], part[0]))[-_PARTS_HELD:]:
+                if key in self._held or len(self._held) < MOST_LOGS:
+                    self._hold(self._held[key], name)
+        return bool(found) or not self._held
+
+    def _hold(self, parts: dict[int, int], name: str) -> None:
+        try:
+            descriptor = open_below(self._source, name)
+        except FileNotFoundError:  # rotated, or removed, since it was found
+            return
+        status = os.fstat(descriptor)
+        if status.st_ino in parts or not _is_plain(status):
+            os.close(descriptor)
+            return
+        parts[status.st_ino] = descriptor
+        while len(parts) > _PARTS_HELD:
+            os.close(parts.pop(next(iter(parts))))
+
+    def keep(self, target: Path, limit_bytes: int) -> int:
+        """As `keep_logs`, with what is only held open in place of what is gone. Raises `OSError`."""
+        found = _find(self._source)
+        gone: _Found = {}
+        names: dict[str, int] = {}
+        for (container, start), parts in self._held.items():
+            if (container, start) in found:
+                continue
+            for age, descriptor in enumerate(parts.values()):
+                name = f"{container}/{start}.log/{age}"
+                names[name] = descriptor
+                log = gone.setdefault((container, start), _Log())
+                log.parts.append((str(age), name, os.fstat(descriptor).st_size))
+
+        def opened(name: str) -> AbstractContextManager[int]:
+            return nullcontext(names[name]) if name in names else _opened(self._source, name)
+
+        return _keep({**found, **gone}, opened, target, limit_bytes)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for parts in self._held.values():
+            for descriptor in parts.values():
+                os.close(descriptor)
+        self._held.clear()
+
+
+def _keep(found: _Found, opened: _Open, target: Path, limit_bytes: int) -> int:
     room: dict[str, int] = defaultdict(lambda: limit_bytes)
     kept = 0
     # The newest start of every container comes before any older one.
@@ -69,37 +145,38 @@ def keep_logs(source: Path, target: Path, limit_bytes: int) -> int:
             continue
         folder = target / container
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        room[container] -= _copy_end(source, found[container, start], folder / f"{start}.log", room[container])
+        room[container] -= _copy_end(opened, found[container, start], folder / f"{start}.log", room[container])
         for changed in (folder, target, target.parent):
             sync_folder(changed)
         kept += 1
     return kept
 
 
-def _find(source: Path) -> dict[tuple[str, int], _Log]:
-    """The logs by container and start."""
-    logs: dict[tuple[str, int], _Log] = defaultdict(_Log)
-    for found in walk(source):
-        match = _PART.fullmatch(found.name)
-        if match is None:
-            continue
-        if not _is_plain(found.status):
-            _log.warning("%s below %s is no regular file with one name: not kept", found.name, source)
-            continue
-        log = logs[match["container"], int(match["start"])]
-        if match["packed"]:
-            log.packed += 1
-        else:
-            log.parts.append((match["rotated"] or "", found.name, found.status.st_size))
-    return logs
+def _find(source: Path) -> _Found:
+    """The logs by container and start; none where the folder is not there. Raises `OSError`."""
+    logs: dict[_Key, _Log] = defaultdict(_Log)
+    with suppress(FileNotFoundError):
+        for found in walk(source):
+            match = _PART.fullmatch(found.name)
+            if match is None:
+                continue
+            if not _is_plain(found.status):
+                _log.warning("%s below %s is no regular file with one name: not kept", found.name, source)
+                continue
+            log = logs[match["container"], int(match["start"])]
+            if match["packed"]:
+                log.packed += 1
+            else:
+                log.parts.append((match["rotated"] or "", found.name, found.status.st_size))
+    return dict(logs)
 
 
-def _copy_end(source: Path, log: _Log, place: Path, limit_bytes: int) -> int:
+def _copy_end(opened: _Open, log: _Log, place: Path, limit_bytes: int) -> int:
     """Copy the newest bytes of a log, at most `limit_bytes`, from the begin of a line on; returns how many."""
     taken: list[tuple[str, int, int]] = []
     room = limit_bytes
     for name, size in log.newest_first():
-        start = 0 if size <= room else _line_begin(source, name, size - room, size)
+        start = 0 if size <= room else _line_begin(opened, name, size - room, size)
         taken.append((name, start, size))
         room -= size - start
         if start:
@@ -110,16 +187,16 @@ def _copy_end(source: Path, log: _Log, place: Path, limit_bytes: int) -> int:
         if left_out or log.packed:
             packed = f" and {log.packed} compressed files" if log.packed else ""
             copy.write(f"# {left_out} bytes{packed} of older log were left out on the device\n".encode())
-        copied = sum(_copy(source, part, copy.write) for part in reversed(taken))
+        copied = sum(_copy(opened, part, copy.write) for part in reversed(taken))
         copy.flush()
         os.fsync(copy.fileno())
     beside.replace(place)
     return copied
 
 
-def _line_begin(source: Path, name: str, start: int, end: int) -> int:
+def _line_begin(opened: _Open, name: str, start: int, end: int) -> int:
     """The first position from `start` on where a line begins; `start` itself when none does before `end`."""
-    with _opened(source, name) as file:
+    with opened(name) as file:
         at = start - 1
         while at < end and (block := os.pread(file, min(BLOCK_BYTES, end - at), at)):
             if (found := block.find(b"\n")) >= 0:
@@ -128,11 +205,11 @@ def _line_begin(source: Path, name: str, start: int, end: int) -> int:
     return start
 
 
-def _copy(source: Path, part: tuple[str, int, int], write: Callable[[bytes], object]) -> int:
+def _copy(opened: _Open, part: tuple[str, int, int], write: Callable[[bytes], object]) -> int:
     """Write the bytes of a part from its start to its end; returns how many there were."""
     name, start, end = part
     at = start
-    with _opened(source, name) as file:
+    with opened(name) as file:
         while at < end and (block := os.pread(file, min(BLOCK_BYTES, end - at), at)):
             write(block)
             at += len(block)

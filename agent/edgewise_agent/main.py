@@ -22,6 +22,7 @@ from edgewise_agent.bundles import Bundles
 from edgewise_agent.clock import Clock
 from edgewise_agent.measure import Measurer
 from edgewise_agent.metrics import Meter, MetricsUnreadable
+from edgewise_agent.podlogs import LOOK_SECONDS, PodLogs
 from edgewise_agent.settings import Settings, SettingsError
 from edgewise_agent.telemetry import Telemetry
 from edgewise_agent.uplink.connection import Connection
@@ -34,8 +35,8 @@ from edgewise_agent.volumes.csi import NodeService
 from edgewise_agent.volumes.registration import RegistrationService
 from edgewise_agent.volumes.table import VolumeTable
 
-THREADS: Final = 8
-"""For what blocks, besides one an upload: beat, measuring, reconciling, fetching take one each, kubelet's the rest."""
+THREADS: Final = 9
+"""For what blocks, besides one an upload: beat, measuring, reconciling, fetching, logs take one each, kubelet's the rest."""
 BEAT_READ_SECONDS: Final = 10.0
 UPLOAD_READ_SECONDS: Final = 30.0
 
@@ -93,6 +94,7 @@ class Agent:
             self._answered.set,
             self._bundles.held,
         )
+        self._pod_logs = PodLogs(settings, self._table)
         self._measurer = Measurer(settings, self._table)
         self._node = NodeService(settings, self._table, self._bundles)
         self._registration = RegistrationService(settings)
@@ -114,6 +116,7 @@ class Agent:
                     ("beats", self._beats.run()),
                     ("measure", self._measurer.run()),
                     ("reconcile", self._reconcile()),
+                    ("logs", self._watch_logs()),
                     ("upload", self._uploader.run()),
                     ("benchmark", self._benchmarker.run()),
                 )
@@ -142,6 +145,16 @@ class Agent:
             await asyncio.to_thread(self._table.reconcile, live)
             await asyncio.to_thread(self._bundles.reconcile, live)
             await asyncio.sleep(self._settings.reconcile_seconds)
+
+    async def _watch_logs(self) -> None:
+        """Look at the logs of the pods that the operator names, and of those that it has named."""
+        await self._answered.wait()
+        while True:
+            last = self._beats.last
+            named = None if last is None else last.answer.logs_of
+            if named or not self._pod_logs.idle:
+                await asyncio.to_thread(self._pod_logs.look, named)
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _connection(self, url: str, read_seconds: float, kept: int = 1) -> Connection:
         settings = self._settings

@@ -72,6 +72,15 @@ class Spool:
             raise
         self._sync(folder, self._folder, target.parent)
 
+    def take_logs(self, volume_id: str) -> None:
+        """Count the logs that were kept for `volume_id` as in the spool, with no files beside them. Raises `OSError`."""
+        self.files(volume_id).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._sync(self._folder / volume_id, self._folder)
+
+    def volume_ids(self) -> list[str]:
+        """What there is in the spool, or was begun to be."""
+        return [folder.name for folder in self._folder.glob("[!.]*")]
+
     def give_back(self, volume_id: str, target: Path) -> None:
         """Move the volume's folder back to `target`, whose parent must exist. Raises `OSError`."""
         remove_durably(self._plan(volume_id))

@@ -1,6 +1,6 @@
-"""Sends spooled volumes home, oldest first and a few at once, for as long as it takes.
+"""Sends spooled volumes home, a few at once and the oldest results first, for as long as it takes.
 
-This module owns the order, the waits and the resumption of uploads. Whatever is cut off goes on at the offset that the
+This module owns the waits and the resumption of uploads. Whatever is cut off goes on at the offset that the
 gateway names. It reads files in blocks, so its memory does not grow with them, and it gives a volume up only when the
 gateway has acknowledged it or says that its job is gone. Where the app wants it, finished files go ahead of its end.
 """
@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from edgewise_agent.ahead import Ahead, wants_ahead
 from edgewise_agent.backoff import Backoff
 from edgewise_agent.collect import collect, collect_logs
 from edgewise_agent.journal import Finish
-from edgewise_agent.lanes import Lanes
+from edgewise_agent.lanes import MANY_FILES, Lanes, in_order, is_ahead
 from edgewise_agent.measure import measure_spooled
 from edgewise_agent.tree import open_below
 from edgewise_agent.uplink.connection import Unreachable
@@ -38,6 +39,8 @@ REFUSED_AGAIN_SECONDS: Final = 3600.0
 FAILED_AGAIN_SECONDS: Final = 60.0
 AHEAD_SECONDS: Final = 15.0
 """How often a running app's folder is searched for finished files."""
+TURN_SECONDS: Final = 30.0
+"""What goes ahead gives its lane to results that wait for one, but not before it had it for so long."""
 PLAIN_SECONDS: Final = 3600.0
 """How long a gateway is believed that takes no compressed bodies: it may be replaced by one that does."""
 
@@ -56,6 +59,10 @@ class Ended(RuntimeError):
     """The volume is not in its pod any more: what it holds is sent as a whole."""
 
 
+class GivesWay(RuntimeError):
+    """The results of an ended pod wait for the lane: what goes ahead goes on later."""
+
+
 class Uploader:
     """Uploads what the table says is waiting. `wake` it when that may have changed."""
 
@@ -64,12 +71,14 @@ class Uploader:
         self._table = table
         self._gateway = gateway
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
         self._lanes = Lanes(concurrency)
         self._gateway_backoff = Backoff(1, 60)
         self._gateway_not_before = 0.0
         self._backoffs: dict[str, Backoff] = {}
         self._not_before: dict[str, float] = {}
+        self._waiting_since: dict[str, float] = {}
         self._ahead = Ahead()
         self._ahead_not_before: dict[str, float] = {}
         self._plain_until = 0.0
@@ -85,15 +94,22 @@ class Uploader:
         """Look again for what is waiting."""
         self._wake.set()
 
+    def _wake_soon(self) -> None:
+        """The same from a thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._wake.set)
+
     async def run(self) -> None:
         """Send until cancelled. A request under way ends within its timeouts."""
+        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
                     self._wake.clear()
                     held_now = await asyncio.to_thread(self._sendable)
                     self._forget_all_but({held.entry.volume_id for held in held_now})
-                    for held in self._lanes.take(held for held in held_now if self._due_in(held) <= 0):
+                    for held in self._lanes.take(self._due(held_now)):
                         group.create_task(self._carry(held))
                     waits = (seconds for held in held_now if (seconds := self._due_in(held)) > 0)
                     await self._pause(min(waits, default=None))
@@ -101,15 +117,24 @@ class Uploader:
             self._stopping.set()
 
     def _sendable(self) -> list[Held]:
-        """The volumes to send, each with its true size: the lanes go by it. What has ended comes first."""
+        """The volumes to send, oldest first, each with its true size: the lanes go by it."""
         measure_spooled(self._table)
         return [*self._table.waiting(), *(held for held in self._table.live() if wants_ahead(held.entry))]
+
+    def _due(self, held_now: list[Held]) -> list[Held]:
+        """Those whose time has come, the first before others."""
+        now = time.monotonic()
+        due = [held for held in held_now if self._due_in(held) <= 0]
+        for held in due:
+            self._waiting_since.setdefault(held.entry.volume_id, now)
+        return in_order(due, {volume_id: now - since for volume_id, since in self._waiting_since.items()})
 
     async def _carry(self, held: Held) -> None:
         """Send one volume as far as it goes now, in its lane."""
         began = time.monotonic()
+        self._waiting_since.pop(held.entry.volume_id, None)
         try:
-            await asyncio.to_thread(self._send_ahead if held.state is VolumeState.LIVE else self._send, held)
+            await asyncio.to_thread(self._send_ahead if is_ahead(held) else self._send, held)
         except Unreachable as error:
             # What several lanes find out at once is one failure.
             if began >= self._gateway_not_before:
@@ -123,11 +148,11 @@ class Uploader:
             self._wake.set()
 
     def _due_in(self, held: Held) -> float:
-        waits = self._ahead_not_before if held.state is VolumeState.LIVE else self._not_before
+        waits = self._ahead_not_before if is_ahead(held) else self._not_before
         return max(self._gateway_not_before, waits.get(held.entry.volume_id, 0.0)) - time.monotonic()
 
     def _forget_all_but(self, volume_ids: set[str]) -> None:
-        for waits in (self._not_before, self._ahead_not_before, self._backoffs):
+        for waits in (self._not_before, self._ahead_not_before, self._backoffs, self._waiting_since):
             for volume_id in waits.keys() - volume_ids:
                 del waits[volume_id]
         self._ahead.forget_all_but(volume_ids)
@@ -146,10 +171,12 @@ class Uploader:
             self._send_all(held)
         except Unwanted as answer:
             _log.info("results of pod %s are no longer wanted: %s", pod, answer)
-            self._table.finish(
-                held, Finish(state=VolumeState.DISCARDED, bytes_=held.bytes_, message=str(answer)[:1024])
-            )
+            self._discard(held, answer)
         except Refused as answer:
+            if held.entry.logs_only:
+                _log.warning("logs of pod %s are refused and discarded: %s", pod, answer)
+                self._discard(held, answer)
+                return
             _log.error("results of pod %s are refused and kept in the spool: %s", pod, answer)
             self._table.note_failed(held, str(answer))
             self._not_before[volume_id] = time.monotonic() + REFUSED_AGAIN_SECONDS
@@ -169,16 +196,34 @@ class Uploader:
             return
         self._table.spool.sweep()
 
+    def _discard(self, held: Held, answer: RuntimeError) -> None:
+        message = str(answer)[:1024]
+        self._table.finish(held, Finish(state=VolumeState.DISCARDED, bytes_=held.bytes_, message=message))
+
     def _send_all(self, held: Held) -> None:
-        plan = self._table.spool.plan(held.entry.volume_id) or self._make_plan(held)
         try:
-            self._send_plan(held, plan)
+            self._send_plan(held, self._said(held))
         except (Conflict, PlanOutdated) as problem:
             _log.warning("the files of pod %s are read again: %s", held.entry.pod_name, problem)
             # A gateway from before compression takes a packed body for the content, and finds it damaged at the end.
             self._plain_until = time.monotonic() + PLAIN_SECONDS
             self._table.spool.drop_plan(held.entry.volume_id)
-            self._send_plan(held, self._make_plan(held))
+            self._send_plan(held, self._said(held))
+
+    def _said(self, held: Held) -> tuple[UploadPlan, tuple[BlobStatus, ...]]:
+        """The volume's plan and what the gateway misses of it.
+
+        Very many files take long to read, and their plan may wait for its turn at the gateway: others go meanwhile.
+        """
+        if held.entry.asked.max_files <= MANY_FILES:
+            return self._plan_and_say(held)
+        with self._lanes.aside(held):
+            self._wake_soon()
+            return self._plan_and_say(held)
+
+    def _plan_and_say(self, held: Held) -> tuple[UploadPlan, tuple[BlobStatus, ...]]:
+        plan = self._table.spool.plan(held.entry.volume_id) or self._make_plan(held)
+        return plan, self._gateway.put_plan(held.entry.asked.job_uid, held.entry.pod_uid, plan).missing
 
     def _send_ahead(self, held: Held) -> None:
         """Send what a running app has finished, and complete nothing. Raises `Unreachable`.
@@ -187,11 +232,21 @@ class Uploader:
         """
         volume_id, pod = held.entry.volume_id, f"{held.entry.namespace}/{held.entry.pod_name}"
         seconds = AHEAD_SECONDS
+        turn_ends_at = time.monotonic() + TURN_SECONDS
+
+        def check() -> None:
+            self._check_current(held)
+            if self._lanes.results_wait and time.monotonic() >= turn_ends_at:
+                raise GivesWay("results of an ended pod wait for the lane")
+
         try:
-            plan = self._ahead.plan(held.entry, lambda: self._check_current(held))
+            plan = self._ahead.plan(held.entry, check)
             if plan is not None:
-                self._send_finished(held, plan)
+                self._send_finished(held, plan, check)
                 self._ahead.arrived(held.entry, plan)
+        except GivesWay as problem:
+            _log.info("finished files of pod %s go on later: %s", pod, problem)
+            seconds = 0.0
         except Refused as answer:
             _log.warning("finished files of pod %s are not taken before it ends: %s", pod, answer)
             seconds = REFUSED_AGAIN_SECONDS
@@ -206,13 +261,13 @@ class Uploader:
             seconds = FAILED_AGAIN_SECONDS
         self._ahead_not_before[volume_id] = time.monotonic() + seconds
 
-    def _send_finished(self, held: Held, plan: UploadPlan) -> None:
+    def _send_finished(self, held: Held, plan: UploadPlan, check: Callable[[], None]) -> None:
         files = {file.sha256: file for file in plan.files}
         for blob in self._gateway.put_plan(held.entry.asked.job_uid, held.entry.pod_uid, plan).missing:
             if blob.sha256 not in files:
                 raise Conflict(f"the gateway asks for blobs that are not in the plan of pod {held.entry.pod_name}")
             for _ in self._send_blob(held, Path(held.entry.target), files[blob.sha256], blob.offset):
-                self._check_current(held)
+                check()
 
     def _check_current(self, held: Held) -> None:
         self._check_stopping()
@@ -232,6 +287,7 @@ class Uploader:
             refused=collected.refused,
             refused_count=collected.refused_count,
             skipped=collected.skipped,
+            logs_only=entry.logs_only,
         )
         try:
             self._table.spool.keep_plan(entry.volume_id, plan)
@@ -240,9 +296,8 @@ class Uploader:
             _log.warning("the plan of pod %s can't be kept, a restart reads its files again: %s", entry.pod_name, error)
         return plan
 
-    def _send_plan(self, held: Held, plan: UploadPlan) -> None:
-        job_uid, pod_uid = held.entry.asked.job_uid, held.entry.pod_uid
-        missing = self._gateway.put_plan(job_uid, pod_uid, plan).missing
+    def _send_plan(self, held: Held, said: tuple[UploadPlan, tuple[BlobStatus, ...]]) -> None:
+        plan, missing = said
         sources = {file.sha256: file for file in (*plan.logs, *plan.files)}
         logs = {file.sha256 for file in plan.logs if sources[file.sha256] is file}
         names = len(plan.files) + len(plan.logs)
@@ -263,10 +318,7 @@ class Uploader:
                 at = offset
                 if not self._table.note_sending(held, max(0, sent)):
                     return
-        if wants_ahead(held.entry) and self._gateway.put_plan(job_uid, pod_uid, plan).missing:
-            # An earlier plan, whose answer was lost on the way, may have been taken after this one.
-            raise Conflict(f"another plan of pod {held.entry.pod_name} came between")
-        manifest = self._gateway.complete(job_uid, pod_uid, plan)
+        manifest = self._gateway.complete(held.entry.asked.job_uid, held.entry.pod_uid, plan)
         _log.info(
             "results of pod %s/%s are home: %d files, %d logs, %d bytes, %d refused, %d left out",
             held.entry.namespace,

@@ -99,7 +99,10 @@ class VolumeState(Enum):
 
 
 class VolumeReport(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One output volume that the device holds, or has finished within the last hour."""
+    """One output volume that the device holds, or has finished within the last hour.
+
+    The logs of a pod without output volume are reported alike, from when they are copied until the pod is gone.
+    """
 
     pod_uid: UID
     job_uid: UID
@@ -114,10 +117,14 @@ class VolumeReport(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Spool(Struct, frozen=True, kw_only=True, rename="camel"):
-    """How full the device's spool of unsent results is. At `bytes_` >= `limit_bytes` no new volume is handed out."""
+    """How full the device's spool of unsent results is. At `bytes_` >= `limit_bytes` no new volume is handed out.
+
+    `full` says why none is, that or a disk under its free-space floor; empty while new volumes are handed out.
+    """
 
     bytes_: Bytes
     limit_bytes: Bytes
+    full: Message = ""
 
 
 class Beat(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -137,16 +144,31 @@ class Beat(Struct, frozen=True, kw_only=True, rename="camel"):
     """Bundles that the device holds: jobs that need them start without the gateway."""
 
 
+class LoggedPod(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A job's pod without output volume, whose logs are to come home all the same. `ended`: its containers have."""
+
+    namespace: ShortName
+    pod_name: ShortName
+    pod_uid: UID
+    job: ShortName
+    job_uid: UID
+    attempt: Annotated[int, Meta(ge=1, le=100_000)]
+    ended: bool = False
+
+
 class BeatAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
     """The operator's answer: its clock, and the UIDs of the pods that live on the device (for the volume journal).
 
     `live_pods` is None while the operator does not know (it has just started); the agent then changes nothing.
     `running` is the number of job pods that the operator has bound to the device, so that the benchmark can wait.
+    `logs_of` are the device's pods without output volume that the beat has not reported as volumes: their logs are
+    wanted. None while the operator does not know.
     """
 
     received_at: Annotated[datetime, Meta(tz=True)]
     live_pods: tuple[UID, ...] | None = None
     running: Count = 0
+    logs_of: tuple[LoggedPod, ...] | None = None
 
 
 class PlannedFile(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -184,6 +206,8 @@ class UploadPlan(Struct, frozen=True, kw_only=True, rename="camel"):
     skipped: Count = 0
     ahead: bool = False
     """whether the pod still runs: such a plan replaces no plan of the whole, and can't be completed"""
+    logs_only: bool = False
+    """whether the pod had no output volume: there are no files, and nobody waits for the logs"""
 
 
 class BlobStatus(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -224,6 +248,8 @@ class Manifest(Struct, frozen=True, kw_only=True, rename="camel"):
     refused: Annotated[tuple[RefusedFile, ...], Meta(max_length=100)] = ()
     refused_count: Count = 0
     skipped: Count = 0
+    logs_only: bool = False
+    """logs of a pod without output volume: never a job's results"""
 
 
 class Verdict(Enum):

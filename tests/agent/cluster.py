@@ -49,6 +49,13 @@ class Upload:
     blobs: dict[str, bytearray] = field(default_factory=dict)
     manifest: Manifest | None = None
 
+    def accepts(self, plan: UploadPlan) -> bool:
+        """Take the plan, unless it was made ahead of the pod's end and the plan of the whole is here."""
+        if plan.ahead and self.plan is not None and not self.plan.ahead:
+            return False
+        self.plan = plan
+        return True
+
     def files(self) -> dict[str, bytes]:
         """Content by name."""
         assert self.plan is not None
@@ -161,9 +168,11 @@ class Cluster:
     async def _plan(self, request: web.Request) -> web.Response:
         upload = self._upload(request)
         try:
-            upload.plan = json.decode(await request.read(), type=UploadPlan)
+            plan = json.decode(await request.read(), type=UploadPlan)
         except DecodeError as error:
             return _problem(422, "BadPlan", str(error))
+        if not upload.accepts(plan):
+            return _problem(409, "TooLate", "the plan of the whole is here")
         return _json(UploadStatus(missing=self._missing(upload), complete=upload.manifest is not None))
 
     async def _patch(self, request: web.Request) -> web.Response:
@@ -187,7 +196,7 @@ class Cluster:
 
     async def _complete(self, request: web.Request) -> web.Response:
         upload = self._upload(request)
-        if upload.plan is None:
+        if upload.plan is None or upload.plan.ahead:
             return _problem(425, "NoPlan", "PUT the plan first")
         for sha256, blob in list(upload.blobs.items()):
             if hashlib.sha256(blob).hexdigest() != sha256:
@@ -218,6 +227,7 @@ class Cluster:
             refused=plan.refused,
             refused_count=plan.refused_count,
             skipped=plan.skipped,
+            logs_only=plan.logs_only,
         )
         self.completed_order.append(request.match_info["pod"])
         return _json(upload.manifest)

@@ -18,6 +18,8 @@ COMPLETE_SECONDS: Final = 300.0
 
 _AT_ONCE: Final = Pace(0)
 _FILES_A_BLOCK: Final = 500
+_LONG_PLAN_BYTES: Final = 2**20
+"""The gateway takes plans that are longer one at a time."""
 
 _T = TypeVar("_T")
 
@@ -58,14 +60,22 @@ class Gateway:
         self._pace = pace
 
     def put_plan(self, job_uid: str, pod_uid: str, plan: UploadPlan) -> UploadStatus:
-        """Say what will be sent; the answer says what is missing. Also raises `Conflict`."""
+        """Say what will be sent; the answer says what is missing. Also raises `Conflict`.
+
+        A long plan that gets no answer is `Deferred`: it may have waited for its turn at a gateway that is well.
+        """
         length = sum(len(block) for block in _encoded(plan))
-        answer = self._connection.request(
-            "PUT",
-            f"/v1/uploads/{job_uid}/{pod_uid}",
-            self._pace.pieces(_encoded(plan)),
-            {"Content-Length": str(length)},
-        )
+        try:
+            answer = self._connection.request(
+                "PUT",
+                f"/v1/uploads/{job_uid}/{pod_uid}",
+                self._pace.pieces(_encoded(plan)),
+                {"Content-Length": str(length)},
+            )
+        except Unreachable as error:
+            if length > _LONG_PLAN_BYTES:
+                raise Deferred(f"upload plan of {_attempt(plan)}, {length} bytes long: {error}") from error
+            raise
         return self._decode(answer, UploadStatus, f"upload plan of {_attempt(plan)}")
 
     def patch(

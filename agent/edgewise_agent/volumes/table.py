@@ -16,13 +16,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from edgewise_agent import wire
-from edgewise_agent.journal import Entry, Finish, Journal
-from edgewise_agent.logs import keep_logs
+from edgewise_agent.journal import LOGS, Entry, Finish, Journal
+from edgewise_agent.logs import keep_logs, log_folder
 from edgewise_agent.metrics import free_bytes
 from edgewise_agent.settings import Settings
 from edgewise_agent.spool import Spool
 from edgewise_agent.volumes import kubelet
-from edgewise_agent.wire import VolumeReport, VolumeState
+from edgewise_agent.wire import LoggedPod, OutputVolume, VolumeReport, VolumeState
 
 REMEMBER_SECONDS: Final = 3600
 """How long beats report a finished volume, so that an operator that was away learns of it."""
@@ -31,6 +31,10 @@ MOST_REPORTED: Final = 1000
 MOST_BYTES: Final = 2**63 - 1
 WAITING: Final = frozenset({VolumeState.SPOOLED, VolumeState.SENDING, VolumeState.FAILED})
 """The states of a volume whose files are in the spool."""
+LOGS_SHARE: Final = 8
+"""Logs of pods without output volume have this part of the spool, and results never less than the rest."""
+
+_LOGS_PREFIX: Final = "logs-"
 
 _log = logging.getLogger(__name__)
 
@@ -102,9 +106,17 @@ class VolumeTable:
                 elif self.spool.holds(entry.volume_id):
                     size = min(self.spool.size(entry.volume_id), MOST_BYTES)
                     volume = _Volume(entry, VolumeState.SPOOLED, time.monotonic(), bytes_=size, measured=True)
+                elif entry.logs_only:
+                    _log.error("the logs of pod %s were in the spool and are not any more", _pod(entry))
+                    self._journal.remove(entry.volume_id)
+                    continue
                 else:
                     volume = _Volume(entry, VolumeState.LIVE, time.monotonic())
                 self._volumes[entry.volume_id] = volume
+            for volume_id in self.spool.volume_ids():
+                # Logs are copied before their entry is written.
+                if volume_id.startswith(_LOGS_PREFIX) and volume_id not in self._volumes:
+                    self.spool.let_go(volume_id)
         _log.info("journal read: %d volumes, %d of them to be sent", len(self._volumes), len(self.waiting()))
 
     def unfinished_entry(self, volume_id: str) -> Entry | None:
@@ -124,7 +136,8 @@ class VolumeTable:
         with self._lock:
             volume = self._volumes.get(entry.volume_id)
             if volume is None or volume.entry.finish is not None:
-                self._refuse_when_full()
+                if full := self.usage().full:
+                    raise SpoolFull(full)
                 self._journal.write(entry)
                 self.spool.let_go(entry.volume_id)
                 generation = 0 if volume is None else volume.generation + 1
@@ -154,22 +167,70 @@ class VolumeTable:
             if volume.state is VolumeState.LIVE:
                 self._take(volume)
 
+    def knows_logs(self, pod_uid: str) -> bool:
+        """Whether the logs of a pod without output volume have been taken."""
+        with self._lock:
+            return f"{_LOGS_PREFIX}{pod_uid}" in self._volumes
+
+    def has_room_for_logs(self) -> bool:
+        """Whether logs of pods without output volume may come into the spool now."""
+        with self._lock:
+            bytes_ = sum(v.bytes_ for v in self._volumes.values() if v.state in WAITING and v.entry.logs_only)
+            return bytes_ < self._settings.spool_limit_bytes // LOGS_SHARE
+
+    def take_logs(self, pod: LoggedPod, keep: Callable[[Path], int]) -> None:
+        """Take the logs of a pod without output volume into the spool; once. Not for one pod in several threads.
+
+        `keep` copies them into a folder and returns how many there were; where there were none, this is noted, and
+        nothing is sent. Raises `OSError`, and whatever `keep` raises.
+        """
+        entry = Entry(
+            volume_id=f"{_LOGS_PREFIX}{pod.pod_uid}",
+            kind=LOGS,
+            target="",
+            namespace=pod.namespace,
+            pod_name=pod.pod_name,
+            pod_uid=pod.pod_uid,
+            asked=OutputVolume(
+                job_uid=pod.job_uid, job=pod.job, attempt=pod.attempt, include=(), max_files=0, size_limit_bytes=0
+            ),
+        )
+        if self.knows_logs(pod.pod_uid):
+            return
+        state, message = VolumeState.SPOOLED, ""
+        if keep(self.spool.logs(entry.volume_id)):
+            self.spool.take_logs(entry.volume_id)
+        else:
+            state, message = VolumeState.DISCARDED, "the device has no logs of this pod"
+            entry = replace(entry, finish=Finish(state=state, message=message))
+        with self._lock:
+            self._journal.write(entry)
+            self._volumes[entry.volume_id] = _Volume(entry, state, time.monotonic(), message=message)
+            self._changed()
+
     def reconcile(self, live: LivePods | None) -> None:
         """Compare the journal with the disk and with the pods that live; None changes nothing but kubelet's records.
 
         Kubelet's empty record of a live volume is restored. A volume whose pod is missing from two answers that are a
-        reconcile interval apart is collected: kubelet left it behind. What was finished an hour ago is forgotten.
+        reconcile interval apart is collected: kubelet left it behind. What was finished an hour ago is forgotten,
+        logs alone not before their pod is gone: they would be taken again.
         """
         with self._lock:
             for volume in list(self._volumes.values()):
                 try:
                     if volume.state is VolumeState.LIVE:
                         self._reconcile_live(volume, live)
-                    elif volume.entry.finish is not None and time.monotonic() - volume.since > REMEMBER_SECONDS:
+                    elif self._may_be_forgotten(volume, live):
                         self._journal.remove(volume.entry.volume_id)
                         del self._volumes[volume.entry.volume_id]
                 except OSError as error:
                     _log.error("volume of pod %s can't be put in order, trying again: %s", _pod(volume.entry), error)
+
+    @staticmethod
+    def _may_be_forgotten(volume: _Volume, live: LivePods | None) -> bool:
+        if volume.entry.finish is None or time.monotonic() - volume.since <= REMEMBER_SECONDS:
+            return False
+        return not volume.entry.logs_only or (live is not None and volume.entry.pod_uid not in live.uids)
 
     def _reconcile_live(self, volume: _Volume, live: LivePods | None) -> None:
         target = Path(volume.entry.target)
@@ -262,8 +323,10 @@ class VolumeTable:
     def usage(self) -> wire.Spool:
         """How full the spool is."""
         with self._lock:
-            bytes_ = sum(volume.bytes_ for volume in self._volumes.values() if volume.state in WAITING)
-            return wire.Spool(bytes_=min(bytes_, MOST_BYTES), limit_bytes=self._settings.spool_limit_bytes)
+            bytes_ = min(sum(v.bytes_ for v in self._volumes.values() if v.state in WAITING), MOST_BYTES)
+        return wire.Spool(
+            bytes_=bytes_, limit_bytes=self._settings.spool_limit_bytes, full=self._why_full(bytes_)[:1024]
+        )
 
     def reports(self) -> tuple[VolumeReport, ...]:
         """What the beat says of each volume; should there be over 1,000, those not finished come first."""
@@ -277,12 +340,11 @@ class VolumeTable:
 
     def _keep_logs(self, entry: Entry) -> None:
         """Copy the logs of the volume's pod into the spool. Results never wait for a log that can't be had."""
-        folder = f"{entry.namespace}_{entry.pod_name}_{entry.pod_uid}"
-        if self._settings.log_limit_bytes == 0 or "/" in folder:
+        source = log_folder(self._settings.pod_logs, entry.namespace, entry.pod_name, entry.pod_uid)
+        if self._settings.log_limit_bytes == 0 or source is None:
             return
-        source, target = self._settings.pod_logs / folder, self.spool.logs(entry.volume_id)
         try:
-            keep_logs(source, target, self._settings.log_limit_bytes)
+            keep_logs(source, self.spool.logs(entry.volume_id), self._settings.log_limit_bytes)
         except OSError as error:
             _log.warning("logs of pod %s can't be kept: %s", _pod(entry), error)
 
@@ -298,19 +360,24 @@ class VolumeTable:
         volume.sent_bytes, volume.over_limit, volume.message = 0, False, ""
         volume.absent_since, volume.measured = None, False
 
-    def _refuse_when_full(self) -> None:
-        usage = self.usage()
-        if usage.bytes_ >= usage.limit_bytes:
-            raise SpoolFull(
-                f"{usage.bytes_} bytes of results wait to be sent, the limit is {usage.limit_bytes}: new volumes wait "
-                f"until {self._settings.gateway_url} has taken some of them"
+    def _why_full(self, bytes_: int) -> str:
+        """Why no new volume is handed out now, with `bytes_` in the spool; empty where one is."""
+        limit, floor = self._settings.spool_limit_bytes, self._settings.free_space_floor_bytes
+        if bytes_ >= limit:
+            return (
+                f"{bytes_} bytes of results wait to be sent, the limit is {limit}: new volumes wait until "
+                f"{self._settings.gateway_url} has taken some of them"
             )
-        free = free_bytes(self._settings.kubelet_root)
-        if free < self._settings.free_space_floor_bytes:
-            raise SpoolFull(
-                f"{free} bytes are free on {self._settings.kubelet_root}, the floor is "
-                f"{self._settings.free_space_floor_bytes}: new volumes wait until there is room"
+        try:
+            free = free_bytes(self._settings.kubelet_root)
+        except OSError as error:
+            return f"the free space on {self._settings.kubelet_root} can't be read ({error}): new volumes wait"
+        if free < floor:
+            return (
+                f"{free} bytes are free on {self._settings.kubelet_root}, the floor is {floor}: new volumes wait until "
+                "there is room"
             )
+        return ""
 
 
 def _report(volume: _Volume) -> VolumeReport:

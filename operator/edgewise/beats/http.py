@@ -17,6 +17,7 @@ from edgewise_agent import wire
 from msgspec import DecodeError, Struct, ValidationError, json
 from prometheus_client import Counter
 
+from edgewise.domain.podlogs import logs_wanted
 from edgewise.domain.verdicts import verdict
 from edgewise.domain.views import JobView, Key, PodView
 from edgewise.kube.client import Refused, Unreachable
@@ -100,6 +101,7 @@ class Intake:
             received_at=received_at,
             live_pods=None if pods is None else tuple(pod.uid for pod in pods),
             running=sum(not pod.ended for pod in pods or ()),
+            logs_of=None if pods is None else logs_wanted(pods, {volume.pod_uid for volume in beat.volumes}),
         )
         return _answer(answer)
 

@@ -93,11 +93,13 @@ def too_hot(node: NodeView, installation: Installation) -> Why | None:
 
 
 def spool_full(node: NodeView, installation: Installation) -> Why | None:
-    """Unsent results fill the device's spool."""
-    if node.beat and node.beat.spool.bytes_ >= node.beat.spool.limit_bytes:
-        spool = node.beat.spool
+    """The device hands out no new output volume: unsent results fill its spool, or its disk has too little room."""
+    if node.beat is None:
+        return None
+    spool = node.beat.spool
+    if spool.bytes_ >= spool.limit_bytes:
         return "SpoolFull", f"{spool.bytes_} of {spool.limit_bytes} bytes of unsent results: is its uplink working?"
-    return None
+    return ("SpoolFull", spool.full) if spool.full else None
 
 
 def pressure(node: NodeView, installation: Installation) -> Why | None:

@@ -1,6 +1,6 @@
 """What the EdgeNodes and EdgeApps say of themselves: their status, written on a meaningful change only.
 
-A device's status is written when its readiness changes or its spec does; otherwise at most once a minute, and only
+A device's status is written when its readiness, or whether its spool is full, changes, or its spec does; otherwise at most once a minute, and only
 when its score has moved by over 10 % or its work has changed. Beats themselves are never written.
 """
 
@@ -9,16 +9,24 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from edgewise.api import EdgeNodeStatus, Factors, NodeBenchmark, NodeMetrics, NodeSpool, status_body
+from edgewise.api import (
+    ConditionStatus,
+    EdgeNodeStatus,
+    Factors,
+    NodeBenchmark,
+    NodeMetrics,
+    NodeSpool,
+    status_body,
+)
 from edgewise.domain import unsupported
 from edgewise.domain.actions import Action, CreateNode, Fault, PatchStatus, guarded
 from edgewise.domain.conditions import Claim, holds, named, updated
 from edgewise.domain.demand import Usage
-from edgewise.domain.eligibility import unready
+from edgewise.domain.eligibility import spool_full, unready
 from edgewise.domain.liveness import DEAD_INTERVALS, STALE_INTERVALS, Liveness, liveness, silence
 from edgewise.domain.massloss import RECOVERED, UNDECIDED_INTERVALS, MassLoss
 from edgewise.domain.policies import Ranking, device_score
-from edgewise.domain.views import AppView, Key, NodeView, Snapshot
+from edgewise.domain.views import AppView, Installation, Key, NodeView, Snapshot
 
 A_MOMENT: Final = timedelta(seconds=1)
 """Times are cut to whole seconds, so look a little later."""
@@ -93,6 +101,7 @@ def node_status(
         Claim("Ready", why is None, reason, message),
         Claim("Stalled", missing is not None, "NotSupported" if missing else "Fine", missing or ""),
         Claim("Reconciling", False, "Settled", ""),
+        _spool(node, snapshot.installation),
         _pausing(node.status, held, alive),
     ]
     ranking = device_score(node, Usage())
@@ -100,7 +109,7 @@ def node_status(
     same = (
         ready_reason(old) == reason
         and old.observed_generation == node.generation
-        and reason_of(old, "EvictionsPaused") == claims[-1].reason
+        and all(reason_of(old, claim.type) == claim.reason for claim in claims[-2:])
     )
     if same and not _moved(node, ranking, usage, now):
         return old
@@ -141,6 +150,15 @@ def node_status(
             "architecture": node.kube.architecture if node.kube else old.architecture,
         }
     return old.model_copy(update=values)
+
+
+def _spool(node: NodeView, installation: Installation) -> Claim:
+    """Whether the device hands out no new output volume; what was last known of it while it has not reported."""
+    old = named(node.status.conditions, "SpoolFull")
+    if node.beat is None and old is not None:
+        return Claim("SpoolFull", old.status is ConditionStatus.TRUE, old.reason, old.message)
+    why = spool_full(node, installation)
+    return Claim("SpoolFull", why is not None, *(why or ("Fine", "it hands out new output volumes")))
 
 
 def _pausing(old: EdgeNodeStatus, held: MassLoss | None, alive: Liveness) -> Claim:

@@ -55,7 +55,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         actions += guarded(faults, f"EdgeJob {draft.job.key}", _report, draft) or []
     for job in jobs:
         if finished(job):
-            left = guarded(faults, f"EdgeJob {job.key}", retain, job, _pods_of(job, snapshot), now)
+            left = guarded(faults, f"EdgeJob {job.key}", retain, job, _pods_of(job, snapshot), snapshot.nodes, now)
             deletions, wake_at = left or ([], None)
             actions += [*_acknowledge(job), *deletions]
             wake_ups += [wake_at] if wake_at else []

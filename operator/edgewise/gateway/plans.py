@@ -45,6 +45,8 @@ def plan_fault(plan: UploadPlan) -> str | None:
     """
     if not is_object_name(plan.namespace) or not is_object_name(plan.job):
         return f"{plan.namespace!r}/{plan.job!r} can't be the name of an EdgeJob."
+    if plan.logs_only and (plan.files or plan.refused_count or plan.ahead):
+        return "It is of a pod without output volume, and yet it has files."
     sizes: dict[str, int] = {}
     return _listed_fault("file", plan.files, sizes) or _listed_fault("log", plan.logs, sizes)
 

@@ -162,6 +162,7 @@ class Store:
             refused=plan.refused,
             refused_count=plan.refused_count,
             skipped=plan.skipped,
+            logs_only=plan.logs_only,
             logs=tuple(ResultFile(name=log.name, bytes_=log.bytes_, sha256=log.sha256) for log in plan.logs),
         )
         make_folder(self._at.manifest(job_uid, pod_uid).parent)
@@ -370,11 +371,16 @@ class Store:
         return read_record(self._at.removed(job_uid, pod_uid), RemovedNote)
 
     def is_uploading(self, job_uid: str) -> bool:
-        """Whether an upload is under way or waits for its verdict."""
-        if any((self._at.staging / job_uid).glob("*")):
-            return True
-        pods = [path.stem for path in (self._at.jobs / job_uid / "attempts").glob("*.json")]
-        return any(self.verdict(job_uid, pod_uid) is Verdict.PENDING for pod_uid in pods)
+        """Whether an upload of files is under way or waits for its verdict. Logs alone are none."""
+        for folder in (self._at.staging / job_uid).glob("*"):
+            accepted = read_record(self._at.plan(job_uid, folder.name), _Accepted)
+            if accepted is None or not accepted.plan.logs_only:
+                return True
+        for path in (self._at.jobs / job_uid / "attempts").glob("*.json"):
+            kept = read_record(path, _Nature)
+            if kept is not None and not kept.logs_only and self.verdict(job_uid, path.stem) is Verdict.PENDING:
+                return True
+        return False
 
     def lost_of(self, job_uid: str, files: Iterable[ResultFile]) -> ResultFile | None:
         """The first of these files whose content is not here, or not in its full size; None if all are."""
@@ -469,6 +475,18 @@ class Store:
                 part.unlink()
         shutil.rmtree(self._at.jobs / job_uid)
         self._usage.changed(job_uid)
+
+
+class _Nature(Struct, frozen=True, rename="camel"):
+    """All of a plan or manifest that says whether there may be files."""
+
+    logs_only: bool = False
+
+
+class _Accepted(Struct, frozen=True):
+    """The same of an accepted plan."""
+
+    plan: _Nature
 
 
 class _Completion(Struct, frozen=True, rename="camel"):
