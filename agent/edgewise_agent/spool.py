@@ -73,7 +73,7 @@ class Spool:
         self._sync(folder, self._folder, target.parent)
 
     def take_logs(self, volume_id: str) -> None:
-        """Count the logs that were kept for `volume_id` as in the spool, with no files beside them. Raises `OSError`."""
+        """Count the logs that were kept for `volume_id` as in the spool, without files. Raises `OSError`."""
         self.files(volume_id).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sync(self._folder / volume_id, self._folder)
 

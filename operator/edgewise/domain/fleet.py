@@ -1,7 +1,8 @@
 """What the EdgeNodes and EdgeApps say of themselves: their status, written on a meaningful change only.
 
-A device's status is written when its readiness, or whether its spool is full, changes, or its spec does; otherwise at most once a minute, and only
-when its score has moved by over 10 % or its work has changed. Beats themselves are never written.
+A device's status is written when its readiness changes, its spool fills or empties, or its spec changes; otherwise at
+most once a minute, and only when its score has moved by over 10 % or its work has changed. Beats themselves are never
+written.
 """
 
 from collections.abc import Iterable
