@@ -36,7 +36,7 @@ from edgewise_agent.volumes.registration import RegistrationService
 from edgewise_agent.volumes.table import VolumeTable
 
 THREADS: Final = 9
-"""For what blocks, besides one an upload: beats, measuring, reconciling, fetching, logs one each, kubelet's the rest."""
+"""For what blocks, besides one an upload: beats, measuring, reconciling, fetching, logs one each, kubelet the rest."""
 BEAT_READ_SECONDS: Final = 10.0
 UPLOAD_READ_SECONDS: Final = 30.0
 
