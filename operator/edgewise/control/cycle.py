@@ -25,8 +25,11 @@ RETRY_SECONDS: Final = 1.0
 MOST_WRITES: Final = 256
 """How many writes one pass carries out. What is left is planned anew: by then, something more urgent may have come."""
 
-MOST_BESIDE: Final = 32
-"""How many of them may tell of something while others start or end pods."""
+MOST_BESIDE: Final = 4
+"""How many of them may tell of something while others start or end pods.
+
+Such a write costs the API server five times what a new pod does, so in a burst few of them leave it to the pods.
+"""
 
 BEATS_SECONDS: Final = 1.0
 """How long beats are gathered: a pass looks at every job, and a large fleet reports many times a second."""

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -280,8 +280,13 @@ class World:
         """Every device with all that is known of it now."""
         leading_for = timedelta(seconds=self.clock() - self.leading_since)
         return {
-            name: replace(
-                node,
+            name: NodeView(
+                name=name,
+                uid=node.uid,
+                generation=node.generation,
+                resource_version=node.resource_version,
+                spec=node.spec,
+                status=node.status,
                 kube=self.kube_nodes.get(name),
                 beat=self.beats.view(name),
                 lease=self.leases.view(name, self.beats.clock_offset(name)),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from edgewise.api import Candidate, EdgeAppSpec, Factors, PlacementStatus, RejectedNode, status_body
+from edgewise.api import Candidate, EdgeAppSpec, Factors, PlacementStatus, RejectedNode
 from edgewise.api.job_status import CANDIDATES_KEPT, LONGEST_EXPECTED_SECONDS
 from edgewise.domain import fleet, score
 from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
@@ -76,7 +76,7 @@ def _acknowledge(job: JobView) -> list[Action]:
         return []
     conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
     new = status.model_copy(update={"observed_generation": generation, "conditions": conditions})
-    return [PatchStatus("edgejobs", job.key, job.resource_version, status_body(status), status_body(new))]
+    return [PatchStatus("edgejobs", job.key, job.resource_version, status, new)]
 
 
 def _pods_of(job: JobView, snapshot: Snapshot) -> list[PodView]:
@@ -130,7 +130,9 @@ def _place_one(draft: Draft, demand: Demand, app: EdgeAppSpec, board: Board) -> 
         app,
         attempt=attempt,
         node=decision.node,
-        placement=described(decision, draft.now).model_dump_json(by_alias=True, exclude_none=True),
+        placement=described(decision, draft.now).model_dump_json(
+            by_alias=True, exclude_none=True, exclude_defaults=True
+        ),
         priority_class=board.installation.priority_class,
         deadline=resolved_deadline(draft.job.spec, elapsed),
     )
@@ -174,11 +176,12 @@ def _settled(old: PlacementStatus | None, decision: Decision, now: datetime) -> 
 
 def _report(draft: Draft) -> list[Action]:
     """One status write, if the state changed and is worth one, with the events that tell of it."""
-    job, status = draft.job, draft.status()
-    if status == job.status or draft.is_passing():
+    if draft.is_passing():
         return []
-    old, new = status_body(job.status), status_body(status)
-    return [PatchStatus("edgejobs", job.key, job.resource_version, old, new, tuple(events(job, status)))]
+    job, status = draft.job, draft.status()
+    if status == job.status:
+        return []
+    return [PatchStatus("edgejobs", job.key, job.resource_version, job.status, status, tuple(events(job, status)))]
 
 
 def _factors(factors: score.Factors) -> Factors:

@@ -5,7 +5,7 @@ newest beat was measured, this very batch included.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from typing import Final
 
@@ -86,12 +86,9 @@ def expected_finish(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
     """
     scored = device_score(one.node, one.usage)
     seconds = outlook.prospects.finish(one.demand.app_key, one.node.name, busy=busy)
-    return replace(
-        scored,
-        order=(round(log(seconds, ALIKE)), -scored.score),
-        takes=one.node.beat is not None,
-        expected_seconds=seconds,
-    )
+    order = round(log(seconds, ALIKE)), -scored.score
+    takes = one.node.beat is not None
+    return Ranking(scored.score, scored.factors, order, takes, scored.notes, expected_seconds=seconds)
 
 
 POLICIES: Mapping[str, Policy] = {
