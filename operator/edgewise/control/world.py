@@ -114,6 +114,8 @@ class World:
     beats: BeatTable = field(default_factory=BeatTable)
     leases: LeaseTable = field(default_factory=LeaseTable)
     touched: asyncio.Event = field(default_factory=asyncio.Event)
+    pressing: asyncio.Event = field(default_factory=asyncio.Event)
+    """set when a job is new, and waits for its first device"""
     stirred: bool = False
     """whether devices have reported: worth a look, but not at once"""
     jobs: Cache[Key, JobView] = field(default_factory=Cache)
@@ -162,6 +164,8 @@ class World:
                     return self.jobs.drop(key, meta["uid"])
                 if self.jobs.holds(key, meta["uid"], meta["resourceVersion"]):
                     return False  # the writer's own answer was faster
+                if key not in self.jobs.objects:
+                    self.pressing.set()
                 return self.jobs.put(key, job_view(raw))
             case "edgeapps":
                 return self.apps.drop(key, meta["uid"]) if deleted else self.apps.put(key, app_view(raw))

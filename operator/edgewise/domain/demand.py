@@ -27,13 +27,8 @@ class Demand:
 
     @property
     def app_key(self) -> Key:
-        """The name of the app."""
-        return app_key(self.job, self.spec)
-
-
-def app_key(job: Key, spec: EdgeJobSpec) -> Key:
-    """The name of a job's app, which is in the job's namespace."""
-    return Key(job.namespace, spec.app_ref.name)
+        """The name of the app, which is in the job's namespace."""
+        return Key(self.job.namespace, self.spec.app_ref.name)
 
 
 def requested(app: EdgeAppSpec) -> dict[str, float]:

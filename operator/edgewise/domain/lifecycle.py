@@ -32,7 +32,7 @@ from edgewise.domain.attempts import (
     may_retry,
 )
 from edgewise.domain.conditions import named
-from edgewise.domain.demand import Demand, app_key, requested
+from edgewise.domain.demand import Demand, requested
 from edgewise.domain.draft import Draft, End
 from edgewise.domain.massloss import HELD_BACK
 from edgewise.domain.observation import HOME, is_dead, lingering, record
@@ -288,7 +288,7 @@ def queue(draft: Draft) -> bool:
     if app is None:
         draft.stalled = (
             "AppNotFound",
-            f"EdgeApp {app_key(job.key, job.spec)} does not exist: create it (the job then starts)",
+            f"EdgeApp {job.app} does not exist: create it (the job then starts)",
         )
     elif missing := unsupported.in_app(app.spec):
         draft.stalled = ("NotSupported", f"EdgeApp {app.key}: {missing}")

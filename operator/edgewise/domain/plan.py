@@ -16,8 +16,7 @@ from edgewise.api.job_status import CANDIDATES_KEPT, LONGEST_EXPECTED_SECONDS
 from edgewise.domain import fleet, score
 from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
 from edgewise.domain.board import Board
-from edgewise.domain.conditions import holds
-from edgewise.domain.demand import Demand, app_key, usage_of
+from edgewise.domain.demand import Demand, usage_of
 from edgewise.domain.draft import Draft
 from edgewise.domain.events import events
 from edgewise.domain.lifecycle import advance
@@ -45,7 +44,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     drafts = [
         draft
         for job in jobs
-        if not finished(job) and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
+        if not job.finished and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
     ]
     _place(drafts, Board(snapshot, usage, now), faults)
     actions: list[Action] = []
@@ -54,7 +53,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         actions += draft.actions
         actions += guarded(faults, f"EdgeJob {draft.job.key}", _report, draft) or []
     for job in jobs:
-        if finished(job):
+        if job.finished:
             left = guarded(faults, f"EdgeJob {job.key}", retain, job, _pods_of(job, snapshot), now)
             deletions, wake_at = left or ([], None)
             actions += [*_acknowledge(job), *deletions]
@@ -62,11 +61,6 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     actions += fleet.report(snapshot, usage, losses, now, faults)
     wake_ups += fleet.wake_ups(snapshot, now)
     return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults), losses)
-
-
-def finished(job: JobView) -> bool:
-    """Whether the job has ended for good."""
-    return holds(job.status.conditions, "Finished")
 
 
 def _acknowledge(job: JobView) -> list[Action]:
@@ -88,7 +82,7 @@ def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: dat
     """Steps through one job's lifecycle."""
     draft = Draft(
         job=job,
-        app=snapshot.apps.get(app_key(job.key, job.spec)),
+        app=snapshot.apps.get(job.app),
         pods={pod.uid: pod for pod in _pods_of(job, snapshot)},
         nodes=snapshot.nodes,
         manifests=snapshot.manifests,

@@ -1,7 +1,7 @@
 """What a finished job leaves behind: live pods go at once, ended ones after `retention.pods`. Results are the
 gateway's."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 
 from edgewise.api import parse_duration
@@ -9,8 +9,10 @@ from edgewise.domain.actions import DeletePod
 from edgewise.domain.views import JobView, PodView
 
 
-def retain(job: JobView, pods: Iterable[PodView], now: datetime) -> tuple[list[DeletePod], datetime | None]:
+def retain(job: JobView, pods: Sequence[PodView], now: datetime) -> tuple[list[DeletePod], datetime | None]:
     """The pods to delete now, and when the next ones are due."""
+    if not pods:
+        return [], None
     keep = parse_duration(job.spec.retention.pods) if job.spec.retention.pods is not None else None
     finished_at = job.status.completion_time or job.created_at
     deletions: list[DeletePod] = []
