@@ -93,7 +93,7 @@ class Agent:
             self._answered.set,
             self._bundles.held,
         )
-        self._measurer = Measurer(settings, self._table)
+        self._measurer = Measurer(settings, self._table, self._bundles.give_way)
         self._node = NodeService(settings, self._table, self._bundles)
         self._registration = RegistrationService(settings)
 

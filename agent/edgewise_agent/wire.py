@@ -56,6 +56,8 @@ ShortName = Annotated[str, Meta(min_length=1, max_length=253)]
 Message = Annotated[str, Meta(max_length=1024)]
 UID = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 SHA256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+HeldBundle = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,63}/[0-9a-f]{64}$")]
+"""A bundle by the namespace that it is of and its SHA-256."""
 FileName = Annotated[str, Meta(min_length=1, max_length=1024)]
 """A file's path relative to the output folder, with `/` between parts; never absolute, without `.` and `..` parts."""
 
@@ -133,7 +135,7 @@ class Beat(Struct, frozen=True, kw_only=True, rename="camel"):
     benchmark: Benchmark | None = None
     volumes: Annotated[tuple[VolumeReport, ...], Meta(max_length=1000)] = ()
     agent_version: Annotated[str, Meta(max_length=64)] = ""
-    bundles: Annotated[tuple[SHA256, ...], Meta(max_length=100)] = ()
+    bundles: Annotated[tuple[HeldBundle, ...], Meta(max_length=100)] = ()
     """Bundles that the device holds: jobs that need them start without the gateway."""
 
 

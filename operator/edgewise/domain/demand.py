@@ -23,12 +23,18 @@ class Demand:
     @property
     def kind(self) -> tuple[object, ...]:
         """What makes two demands the same to every device, in one pass."""
-        return self.app_key, bundle_sha256(self.app), self.spec.placement.model_dump_json(), self.failed_on
+        return self.app_key, self.app.image, self.bundle, self.spec.placement.model_dump_json(), self.failed_on
 
     @property
     def app_key(self) -> Key:
         """The name of the app."""
         return app_key(self.job, self.spec)
+
+    @property
+    def bundle(self) -> str | None:
+        """The bundle that the app needs, as devices name what they hold: `namespace/sha256`."""
+        sha256 = bundle_sha256(self.app)
+        return f"{self.job.namespace}/{sha256}" if sha256 else None
 
 
 def app_key(job: Key, spec: EdgeJobSpec) -> Key:

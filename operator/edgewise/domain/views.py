@@ -59,6 +59,8 @@ class KubeNode:
     """when `ready` last changed, as the API server's side wrote it"""
     allocatable: Mapping[str, float]
     architecture: str
+    images: frozenset[str] = frozenset()
+    """full names of the images that are there already; kubelet lists the largest 50 only"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class BeatView:
     """by pod UID"""
     agent_version: str
     bundles: frozenset[str] = frozenset()
-    """SHA-256 of the bundles that the device holds"""
+    """the bundles that the device holds, as `namespace/sha256`"""
     reporting_since: datetime | None = None
     """when the present run of beats began: no beat is missing since, and they are all of one agent process"""
 

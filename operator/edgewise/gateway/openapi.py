@@ -157,11 +157,12 @@ def document() -> dict[str, Any]:
 
 def _storing() -> dict[str, Any]:
     refusals = _REFUSALS | {
-        408: "nothing arrived for a while",
+        404: "no namespace can have that name",
+        408: "nothing arrived for a while, or not all within an hour",
         413: "more bytes or files than a bundle may have",
         415: "a Content-Encoding other than gzip",
         422: "no tar, or one with what can't be in a bundle",
-        507: "the volume, or the namespace's quota, is full",
+        507: "the volume, or the namespace's quota, is full, or it has as many bundles as one may have",
     }
     made = {"201": {"description": "stored", "content": _json("Bundle")}}
     return _operation("Stores a folder as a bundle; 200: it was there already", _json("Bundle"), refusals, made) | {
