@@ -303,5 +303,7 @@ async def test_a_killed_agent_still_holds_its_bundles_and_beats_tell_them(bench:
             await kubelet.publish(second)
             await kubelet.unpublish(first)
         assert second.files() == APP
-        beat = await bench.beat(lambda beat: beat.bundles == (f"demo/{sha256}",), "the bundle in a beat of the new agent")
+        beat = await bench.beat(
+            lambda beat: beat.bundles == (f"demo/{sha256}",), "the bundle in a beat of the new agent"
+        )
         assert beat.volumes == ()

@@ -82,6 +82,7 @@ def test_long_names_are_read_from_every_kind_of_header(kind: int) -> None:
         (tar_of({"a": b""})[:512] + tar_of({"a": b""}), "'a' is there twice"),
         (tar_of({"a": b"", "a/b": b""}), "'a' is a file and also the folder"),
         (tar_of({"a/b": b"", "a": b""}), "'a' is there twice"),
+        (tar_of({}), "no file is in it"),
         (b"", "no whole tar"),
         (b"not a tar" * 100, "no whole tar"),
         (tar_of({"a": b"1"})[:512], "ends within 'a'"),
@@ -99,6 +100,14 @@ def test_a_long_extended_header_is_not_read() -> None:
     header.type, header.size = tarfile.XHDTYPE, 10**6
     with pytest.raises(BadTar, match="extended header has 1000000 bytes"):
         canonical(header.tobuf() + bytes(10**6 + 512))
+
+
+def test_many_extended_headers_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tarball, "MAX_EXTENDED_TOTAL", 1500)
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 512
+    with pytest.raises(TooMuch, match="extended headers have more than 1500 bytes"):
+        canonical((header.tobuf() + b"8 a=bcd\n" * 64) * 3 + tar_of(APP))
 
 
 def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

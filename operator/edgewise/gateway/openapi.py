@@ -158,6 +158,7 @@ def document() -> dict[str, Any]:
 def _storing() -> dict[str, Any]:
     refusals = _REFUSALS | {
         404: "no namespace can have that name",
+        503: "the API server can't be asked, or other bundles are arriving: try again",
         408: "nothing arrived for a while, or not all within an hour",
         413: "more bytes or files than a bundle may have",
         415: "a Content-Encoding other than gzip",
