@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from edgewise.gateway import tarball
@@ -41,6 +42,13 @@ def test_order_times_owners_and_format_do_not_change_it() -> None:
     }
     dotted = canonical(tar_of({f"./{name}": content for name, content in APP.items()}))[0]
     assert made == {dotted}
+
+
+def test_the_examples_digest_is_that_of_its_folder() -> None:
+    example, made = Path(__file__).parents[2] / "examples/sharpness", io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        archive.add(example / "app", ".", filter=lambda entry: None if "__pycache__" in entry.name else entry)
+    assert f"digest: sha256:{canonical(made.getvalue())[0]}\n" in (example / "edgeapp.yaml").read_text()
 
 
 def test_content_names_and_execution_change_it() -> None:

@@ -156,7 +156,7 @@ class NodeService:
         return csi.NodePublishVolumeResponse()
 
     async def _fetched(self, namespace: str, sha256: str) -> None:
-        """Wait for the bundle, but not for ever. Whoever gives up waiting stops no fetch. Raises `BundleUnavailable`."""
+        """Wait for the bundle, not for ever. Whoever gives up waiting stops no fetch. Raises `BundleUnavailable`."""
         key = namespace, sha256
         task = self._fetching.get(key)
         if task is None:

@@ -79,8 +79,8 @@ def device_score(node: NodeView, usage: Usage) -> Ranking:
 
 
 ALIKE: Final = 1.05
-"""Expected times within this ratio count as equal: the estimates are no better. It is also what each thing that a device
-would have to fetch first takes from its figure, so that a device which has it is preferred where figures are close."""
+"""Expected times within this ratio count as equal: the estimates are no better. It is also what each thing that a
+device would have to fetch first takes from its figure: one that has it is preferred where figures are close."""
 
 
 def lacking(one: Candidacy) -> tuple[str, ...]:

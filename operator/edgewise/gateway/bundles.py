@@ -162,8 +162,8 @@ class Bundles:
             raise Refusal(
                 HTTPStatus.INSUFFICIENT_STORAGE,
                 "TooManyBundles",
-                f"Namespace {namespace} has {MAX_BUNDLES} bundles, as many as one may have. Those that no EdgeApp names "
-                "go after a while.",
+                f"Namespace {namespace} has {MAX_BUNDLES} bundles, as many as one may have. Those that no EdgeApp "
+                "names go after a while.",
             )
 
     @asynccontextmanager
