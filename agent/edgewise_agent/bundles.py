@@ -334,7 +334,8 @@ def _members(part: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     with tarfile.open(part, "r:", tarinfo=_Member) as archive:
         number = 0
         while (member := archive.next()) is not None:
-            archive.members.clear()  # tarfile would keep all of them: too much memory for a small device
+            # tarfile would keep all of them: too much memory for a small device.
+            archive.members.clear()  # type: ignore[attr-defined]  # not in the stubs
             _check(member, number)
             yield archive, member
             number += 1

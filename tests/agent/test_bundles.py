@@ -299,7 +299,8 @@ def test_a_slow_disk_holds_no_question_back(reachable: Settings, monkeypatch: py
     """What beats and other volumes ask is answered while files are linked into a pod."""
     pod = AppPod(reachable.kubelet_root, sha256="a" * 64)
     reachable.plugin_dir.joinpath(f"bundles/demo.{pod.sha256}").mkdir(parents=True)
-    bundles, answers = bundles_of(reachable), []
+    bundles = bundles_of(reachable)
+    answers: list[tuple[tuple[str, ...], BundleEntry | None]] = []
 
     def slow(*_: Path) -> None:
         other = threading.Thread(target=lambda: answers.append((bundles.held(), bundles.entry("other"))), daemon=True)
