@@ -21,9 +21,11 @@ class Results:
         self._pool = pool
         self._headers = {"Authorization": f"Bearer {token}"}
 
-    def request(self, path: str, *, method: str = "GET", **headers: str) -> urllib3.BaseHTTPResponse:
+    def request(
+        self, path: str, *, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> urllib3.BaseHTTPResponse:
         """The gateway's answer, whatever its status."""
-        return self._pool.request(method, path, headers={**self._headers, **headers}, redirect=False)
+        return self._pool.request(method, path, body=body, headers={**self._headers, **headers}, redirect=False)
 
     def listing(self, namespace: str, job: str) -> dict[str, Any]:
         """The job's files, as the gateway lists them. Raises `FleetError` for any answer but 200."""
@@ -42,8 +44,8 @@ class Results:
 
 
 @contextmanager
-def results(fleet: Fleet, namespace: str) -> Iterator[Results]:
-    """The gateway, with the token of a ServiceAccount that may view `namespace`."""
+def results(fleet: Fleet, namespace: str, role: str = "view") -> Iterator[Results]:
+    """The gateway, with the token of a ServiceAccount that has the ClusterRole `role` in `namespace`."""
     account = f"{namespace}:{READER}"
     _apply(fleet, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": READER}}, namespace)
     _apply(
@@ -51,8 +53,8 @@ def results(fleet: Fleet, namespace: str) -> Iterator[Results]:
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "RoleBinding",
-            "metadata": {"name": READER},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            "metadata": {"name": f"{READER}-{role}"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
             "subjects": [{"kind": "ServiceAccount", "name": READER, "namespace": namespace}],
         },
         namespace,

@@ -63,7 +63,9 @@ class Beats:
         benchmarker: Benchmarker,
         uplink: Uplink,
         on_first_answer: Callable[[], None],
+        bundles: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
+        """`bundles` says which ones the device holds."""
         self._settings = settings
         self._clock = clock
         self._meter = meter
@@ -71,6 +73,7 @@ class Beats:
         self._benchmarker = benchmarker
         self._uplink = uplink
         self._on_first_answer = on_first_answer
+        self._bundles = bundles
         self._boot = uuid.uuid4().hex
         self._sequence = 0
         self._wake = asyncio.Event()
@@ -134,4 +137,5 @@ class Beats:
             benchmark=self._benchmarker.result,
             volumes=self._table.reports(),
             agent_version=__version__,
+            bundles=self._bundles(),
         )

@@ -1,4 +1,4 @@
-"""The journal: one small file for every output volume, forced to disk before kubelet hears that the volume is there.
+"""The journal: one small file for every volume, forced to disk before kubelet hears that the volume is there.
 
 This module owns the files of the journal's folder. They are the agent's only memory of what a volume is for, so that
 nothing depends on kubelet's own record, which a power cut may empty. It never touches a volume's content.
@@ -6,15 +6,17 @@ nothing depends on kubelet's own record, which a power cut may empty. It never t
 
 import logging
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from msgspec import DecodeError, Meta, Struct, json
 
 from edgewise_agent.files import remove_durably, write_durably
-from edgewise_agent.wire import UID, Message, OutputVolume, ShortName, VolumeState
+from edgewise_agent.wire import SHA256, UID, Message, OutputVolume, ShortName, VolumeState
 
 KIND: Final = "outputs"
-"""The only kind of volume so far; entries carry it so that an agent knows what it does not understand."""
+"""Volumes for results; entries carry their kind so that an agent knows what it does not understand."""
+BUNDLE: Final = "bundle"
+"""Volumes that hold an app's own files: nothing of them is ever sent."""
 
 VolumeID = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 """kubelet's id of a volume (`csi-` and a SHA-256); files are named after it."""
@@ -46,6 +48,25 @@ class Entry(Struct, frozen=True, kw_only=True, rename="camel"):
     finish: Finish | None = None
 
 
+class BundleEntry(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the agent promised about a volume that holds a bundle. It is removed when the pod gives the volume back."""
+
+    volume_id: VolumeID
+    kind: str = BUNDLE
+    target: str
+    namespace: Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+    pod_name: ShortName
+    pod_uid: UID
+    sha256: SHA256
+
+
+class _Kind(Struct, frozen=True):
+    kind: str = KIND
+
+
+_Any = TypeVar("_Any", Entry, BundleEntry)
+
+
 class Journal:
     """The entries below `folder`, each in a file of its own named after the volume."""
 
@@ -54,28 +75,34 @@ class Journal:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> list[Entry]:
-        """Every readable entry, oldest first by the time it was written. Raises `OSError`.
+        """Every readable entry of an output volume, oldest first by the time it was written. Raises `OSError`.
 
         An entry that can't be read (a damaged disk; a newer agent's kind) is left as it is, and told in the log.
         """
+        return self._load(Entry, KIND)
+
+    def load_bundles(self) -> list[BundleEntry]:
+        """The same of the volumes that hold bundles."""
+        return self._load(BundleEntry, BUNDLE)
+
+    def _load(self, type_: type[_Any], kind: str) -> list[_Any]:
         entries = []
         for path in sorted(self._folder.glob("[!.]*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+            content = path.read_bytes()
             try:
-                entry = json.decode(path.read_bytes(), type=Entry)
+                found = json.decode(content, type=_Kind).kind
+                if found == kind:
+                    entries.append(json.decode(content, type=type_))
             except (DecodeError, UnicodeDecodeError) as error:
                 _log.error(
                     "journal entry %s can't be read (%s): the files of that volume stay where they are", path, error
                 )
                 continue
-            if entry.kind != KIND:
-                _log.error(
-                    "journal entry %s is of kind %r, which this agent does not know: left alone", path, entry.kind
-                )
-                continue
-            entries.append(entry)
+            if found not in (KIND, BUNDLE):
+                _log.error("journal entry %s is of kind %r, which this agent does not know: left alone", path, found)
         return entries
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: Entry | BundleEntry) -> None:
         """Write an entry; it is on the disk when this returns. Raises `OSError`."""
         write_durably(self._path(entry.volume_id), json.encode(entry))
 

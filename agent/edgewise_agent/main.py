@@ -18,6 +18,7 @@ from typing import Final
 from edgewise_agent import __version__, health
 from edgewise_agent.beats import Beats
 from edgewise_agent.benchmark import Benchmarker, Idleness
+from edgewise_agent.bundles import Bundles
 from edgewise_agent.clock import Clock
 from edgewise_agent.measure import Measurer
 from edgewise_agent.metrics import Meter, MetricsUnreadable
@@ -33,8 +34,8 @@ from edgewise_agent.volumes.csi import NodeService
 from edgewise_agent.volumes.registration import RegistrationService
 from edgewise_agent.volumes.table import VolumeTable
 
-THREADS: Final = 7
-"""For what blocks, besides one an upload: beat, measuring and reconciling take one each, kubelet's calls the rest."""
+THREADS: Final = 8
+"""For what blocks, besides one an upload: beat, measuring, reconciling, fetching take one each, kubelet's the rest."""
 BEAT_READ_SECONDS: Final = 10.0
 UPLOAD_READ_SECONDS: Final = 30.0
 
@@ -77,7 +78,8 @@ class Agent:
         self._table = VolumeTable(settings, self._volume_changed)
         self._benchmarker = Benchmarker(settings, clock, self._idleness)
         self._operator = self._connection(settings.operator_url, BEAT_READ_SECONDS)
-        self._gateway = self._connection(settings.gateway_url, UPLOAD_READ_SECONDS, settings.upload_concurrency)
+        self._gateway = self._connection(settings.gateway_url, UPLOAD_READ_SECONDS, settings.upload_concurrency + 1)
+        self._bundles = Bundles(settings, self._gateway)
         gateway = Gateway(self._gateway, Pace(settings.upload_bytes_per_second))
         self._uploader = Uploader(self._table, gateway, concurrency=settings.upload_concurrency)
         self._answered = asyncio.Event()
@@ -89,9 +91,10 @@ class Agent:
             self._benchmarker,
             HttpUplink(self._operator),
             self._answered.set,
+            self._bundles.held,
         )
-        self._measurer = Measurer(settings, self._table)
-        self._node = NodeService(settings, self._table)
+        self._measurer = Measurer(settings, self._table, self._bundles.give_way)
+        self._node = NodeService(settings, self._table, self._bundles)
         self._registration = RegistrationService(settings)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -124,8 +127,10 @@ class Agent:
 
     def _take_up(self) -> None:
         self._table.load()
+        self._bundles.load()
         self._benchmarker.load()
         self._table.reconcile(None)
+        self._bundles.reconcile(None)
         self._table.spool.sweep()
 
     async def _reconcile(self) -> None:
@@ -133,7 +138,9 @@ class Agent:
         await self._answered.wait()
         while True:
             last = self._beats.last
-            await asyncio.to_thread(self._table.reconcile, None if last is None else last.live_pods)
+            live = None if last is None else last.live_pods
+            await asyncio.to_thread(self._table.reconcile, live)
+            await asyncio.to_thread(self._bundles.reconcile, live)
             await asyncio.sleep(self._settings.reconcile_seconds)
 
     def _connection(self, url: str, read_seconds: float, kept: int = 1) -> Connection:

@@ -43,6 +43,8 @@ class Settings:
     """unsent results that the device holds before it takes no new volume"""
     free_space_floor_bytes: int = 256 * MIB
     """free space below which live volumes are reported as over their limit and no new one is handed out"""
+    bundle_cache_bytes: int = GIB
+    """bundles that the device keeps; those that volumes use are never let go"""
     upload_bytes_per_second: int = 0
     """how fast results may leave the device, over all connections; 0 is no limit"""
     upload_concurrency: int = 2
@@ -95,6 +97,7 @@ class Settings:
             log_limit_bytes=reader.integer("LOG_LIMIT_BYTES", cls.log_limit_bytes, 0, 64 * MIB),
             spool_limit_bytes=reader.integer("SPOOL_LIMIT_BYTES", cls.spool_limit_bytes, MIB, 2**60),
             free_space_floor_bytes=reader.integer("FREE_SPACE_FLOOR_BYTES", cls.free_space_floor_bytes, 0, 2**60),
+            bundle_cache_bytes=reader.integer("BUNDLE_CACHE_BYTES", cls.bundle_cache_bytes, 16 * MIB, 2**60),
             upload_bytes_per_second=reader.integer("UPLOAD_BYTES_PER_SECOND", cls.upload_bytes_per_second, 0, 2**40),
             upload_concurrency=reader.integer("UPLOAD_CONCURRENCY", cls.upload_concurrency, 1, 8),
             benchmark_seconds=reader.integer("BENCHMARK_SECONDS", cls.benchmark_seconds, 1, 60),

@@ -23,6 +23,10 @@ again later).
 The body of a PATCH may have `Content-Encoding: gzip`, one member a request; offsets count the bytes of the blob. Any
 part of it that arrives may be kept. After a 415 the agent sends the same bytes as they are.
 
+Bundles, gateway to agent: the apps' own files, as one tar that is content-addressed, too::
+
+    GET   {gateway}/v1/namespaces/{namespace}/bundles/sha256:{sha256}   Range, If-Match -> 206 | 404 | 412 | 416
+
 Manifests, gateway to operator. The gateway repeats itself until the verdict is final::
 
     POST {operator}/v1/manifests                  Manifest -> 200 ManifestVerdict
@@ -52,6 +56,8 @@ ShortName = Annotated[str, Meta(min_length=1, max_length=253)]
 Message = Annotated[str, Meta(max_length=1024)]
 UID = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 SHA256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+HeldBundle = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,63}/[0-9a-f]{64}$")]
+"""A bundle by the namespace that it is of and its SHA-256."""
 FileName = Annotated[str, Meta(min_length=1, max_length=1024)]
 """A file's path relative to the output folder, with `/` between parts; never absolute, without `.` and `..` parts."""
 
@@ -129,6 +135,8 @@ class Beat(Struct, frozen=True, kw_only=True, rename="camel"):
     benchmark: Benchmark | None = None
     volumes: Annotated[tuple[VolumeReport, ...], Meta(max_length=1000)] = ()
     agent_version: Annotated[str, Meta(max_length=64)] = ""
+    bundles: Annotated[tuple[HeldBundle, ...], Meta(max_length=100)] = ()
+    """Bundles that the device holds: jobs that need them start without the gateway."""
 
 
 class BeatAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -270,3 +278,7 @@ class OutputVolume(Struct, frozen=True, kw_only=True, rename="camel"):
         """
         fields = dict(attributes)
         return convert({**fields, "include": json.decode(fields.get("include", "[]"))}, cls, strict=False)
+
+
+BUNDLE_ATTRIBUTE: Final = "bundle"
+"""The CSI volume attribute that asks for a bundle by its SHA-256, read-only; the pod's own namespace is meant."""

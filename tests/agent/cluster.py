@@ -78,6 +78,10 @@ class Cluster:
         self.bodies: list[tuple[str, int]] = []
         """encoding and length of the body of every PATCH that was taken"""
         self.completed_order: list[str] = []
+        self.bundles: dict[tuple[str, str], bytes] = {}
+        """tars by namespace and SHA-256"""
+        self.ranges: list[str] = []
+        """what was asked of bundles"""
         self.silent = False
         """Whether requests are taken and never answered."""
         self._transports: set[asyncio.Transport] = set()
@@ -96,6 +100,7 @@ class Cluster:
                 web.put(path, self._plan),
                 web.patch(path + "/blobs/{sha256}", self._patch),
                 web.post(path + "/complete", self._complete),
+                web.get("/v1/namespaces/{namespace}/bundles/sha256:{sha256}", self._bundle),
             ]
         )
         runner = web.AppRunner(app, shutdown_timeout=1, handler_cancellation=True, auto_decompress=unpacks)
@@ -216,6 +221,19 @@ class Cluster:
         )
         self.completed_order.append(request.match_info["pod"])
         return _json(upload.manifest)
+
+    async def _bundle(self, request: web.Request) -> web.Response:
+        """One range of a bundle's tar."""
+        sha256 = request.match_info["sha256"]
+        tar = self.bundles.get((request.match_info["namespace"], sha256))
+        if tar is None:
+            return _problem(404, "NoSuchBundle", f"there is no bundle {sha256}")
+        assert request.headers["If-Match"] == f'"{sha256}"'
+        self.ranges.append(request.headers["Range"])
+        first, last = map(int, request.headers["Range"].removeprefix("bytes=").split("-"))
+        if first >= len(tar):
+            return _problem(416, "RangeNotSatisfiable", f"it has {len(tar)} bytes")
+        return web.Response(status=206, body=tar[first : last + 1])
 
     def _upload(self, request: web.Request) -> Upload:
         return self.uploads.setdefault(f"{request.match_info['job']}/{request.match_info['pod']}", Upload())

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from edgewise_agent.bundles import Bundles
 from edgewise_agent.settings import Settings
 from edgewise_agent.volumes.table import VolumeTable
 
 from tests.agent.authority import Authority
+from tests.agent.bundling import bundles_of
 from tests.agent.cluster import NODE, Cluster
 
 HOSTS = Path(__file__).parent / "hosts"
@@ -70,3 +72,9 @@ def table(settings: Settings) -> VolumeTable:
     loaded = VolumeTable(settings, lambda: None)
     loaded.load()
     return loaded
+
+
+@pytest.fixture
+def bundles(settings: Settings) -> Bundles:
+    """The device's bundles, loaded, with no gateway in reach."""
+    return bundles_of(settings)

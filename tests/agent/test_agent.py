@@ -19,6 +19,7 @@ from edgewise_agent import __version__
 from edgewise_agent.settings import Settings
 from edgewise_agent.wire import Beat, VolumeReport, VolumeState
 
+from tests.agent.bundling import APP, AppPod, tar_of
 from tests.agent.cluster import NODE, Cluster, Fault
 from tests.agent.conftest import HOSTS
 from tests.agent.kubelet import JOB_UID, Pod, connected, outputs, register
@@ -282,3 +283,27 @@ async def test_wrong_settings_and_hosts_end_at_once(bench: Bench) -> None:
         assert told in agent.log.read_text()
     assert "EDGEWISE_HTTP_PORT is '-1'" in agent.log.read_text()
     assert "Traceback" not in agent.log.read_text()
+
+
+async def test_a_killed_agent_still_holds_its_bundles_and_beats_tell_them(bench: Bench) -> None:
+    sha256, tar = tar_of(APP)
+    bench.cluster.bundles["demo", sha256] = tar
+    first, second = (AppPod(bench.settings.kubelet_root, number, sha256=sha256) for number in (1, 2))
+    async with bench.agent() as agent:
+        await bench.serving()
+        assert (await bench.beat(lambda _: True, "the first beat")).bundles == ()
+        async with connected(bench.settings) as kubelet:
+            await kubelet.publish(first)
+        await bench.beat(lambda beat: beat.bundles == (f"demo/{sha256}",), "the bundle in a beat")
+        await agent.end(signal.SIGKILL)
+    bench.settings.registration_socket.unlink()
+    async with bench.agent(GATEWAY_URL="https://127.0.0.1:1"):
+        await bench.serving()
+        async with connected(bench.settings) as kubelet:
+            await kubelet.publish(second)
+            await kubelet.unpublish(first)
+        assert second.files() == APP
+        beat = await bench.beat(
+            lambda beat: beat.bundles == (f"demo/{sha256}",), "the bundle in a beat of the new agent"
+        )
+        assert beat.volumes == ()

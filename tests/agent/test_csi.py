@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edgewise_agent.bundles import Bundles
 from edgewise_agent.settings import MIB, Settings
 from edgewise_agent.volumes import server
 from edgewise_agent.volumes.csi import NodeService
@@ -31,10 +32,10 @@ FINAL = frozenset(Status) - {
 
 
 @pytest.fixture
-async def kubelet(settings: Settings, table: VolumeTable) -> AsyncIterator[Kubelet]:
+async def kubelet(settings: Settings, table: VolumeTable, bundles: Bundles) -> AsyncIterator[Kubelet]:
     """A kubelet connected to a served plugin."""
     async with (
-        server.serve(settings, NodeService(settings, table), RegistrationService(settings)),
+        server.serve(settings, NodeService(settings, table, bundles), RegistrationService(settings)),
         connected(settings) as client,
     ):
         yield client
@@ -51,9 +52,9 @@ async def refusal(publishing: Any) -> GRPCError:
     return raised.value
 
 
-async def test_registration(settings: Settings, table: VolumeTable) -> None:
+async def test_registration(settings: Settings, table: VolumeTable, bundles: Bundles) -> None:
     registration = RegistrationService(settings)
-    async with server.serve(settings, NodeService(settings, table), registration):
+    async with server.serve(settings, NodeService(settings, table, bundles), registration):
         info = await register(settings)
         assert (info.type, info.name, list(info.supported_versions)) == (
             "CSIPlugin",
@@ -68,8 +69,10 @@ async def test_registration(settings: Settings, table: VolumeTable) -> None:
     assert not settings.plugin_socket.exists()
 
 
-async def test_a_socket_left_by_a_killed_agent_is_replaced(settings: Settings, table: VolumeTable) -> None:
-    node, registration = NodeService(settings, table), RegistrationService(settings)
+async def test_a_socket_left_by_a_killed_agent_is_replaced(
+    settings: Settings, table: VolumeTable, bundles: Bundles
+) -> None:
+    node, registration = NodeService(settings, table, bundles), RegistrationService(settings)
     abandoned = await asyncio.start_unix_server(lambda _, writer: writer.close(), _made(settings.plugin_socket))
     abandoned.close()
     await abandoned.wait_closed()
@@ -178,12 +181,12 @@ async def test_an_existing_volume_never_gets_a_final_error(
     assert pod.target.is_dir()
 
 
-async def test_a_full_spool_is_no_final_error(settings: Settings) -> None:
+async def test_a_full_spool_is_no_final_error(settings: Settings, bundles: Bundles) -> None:
     small = replace(settings, spool_limit_bytes=MIB)
     table = VolumeTable(small, lambda: None)
     first, second = Pod(settings.kubelet_root, 1), Pod(settings.kubelet_root, 2)
     async with (
-        server.serve(small, NodeService(small, table), RegistrationService(small)),
+        server.serve(small, NodeService(small, table, bundles), RegistrationService(small)),
         connected(small) as kubelet,
     ):
         await kubelet.run(first, a_csv="x" * MIB)

@@ -51,6 +51,7 @@ def beat(
     now: datetime = NOW,
     spool: tuple[int, int] = (0, GIB),
     volumes: tuple[wire.VolumeReport, ...] = (),
+    bundles: tuple[str, ...] = (),
 ) -> BeatView:
     return BeatView(
         age=seconds(age),
@@ -68,6 +69,7 @@ def beat(
         spool=wire.Spool(bytes_=spool[0], limit_bytes=spool[1]),
         volumes={volume.pod_uid: volume for volume in volumes},
         agent_version="0.1.0",
+        bundles=frozenset(bundles),
     )
 
 

@@ -118,7 +118,7 @@ def test_what_is_not_supported_is_said() -> None:
 
 
 def test_an_app_is_ready_or_says_why_not() -> None:
-    plan = planned(apps=(app(), app("odd", source={"bundle": {"digest": "sha256:" + "a" * 64}, "path": "/app"})))
+    plan = planned(apps=(app(), app("odd", inputs=[{"name": "photos", "mountPath": "/data"}])))
     patches = {one.key.name: one for one in plan.actions if isinstance(one, PatchStatus) and one.plural == "edgeapps"}
     ready = {
         name: next(one for one in EdgeAppStatus.model_validate(patch.new).conditions if one.type == "Ready")
@@ -126,7 +126,7 @@ def test_an_app_is_ready_or_says_why_not() -> None:
     }
     assert ready["faces"].status == "True"
     assert (ready["odd"].status, ready["odd"].reason) == ("False", "NotSupported")
-    assert "configMap" in ready["odd"].message
+    assert "ConfigMap" in ready["odd"].message
 
 
 def test_verdicts_follow_what_is_written() -> None:

@@ -149,3 +149,16 @@ def test_the_other_fields_of_a_pod() -> None:
         "Never",
         90,
     )
+
+
+def test_a_bundle_is_mounted_read_only_at_the_sources_path() -> None:
+    digest = "a" * 64
+    pod = built({"source": {"bundle": {"digest": f"sha256:{digest}"}, "path": "/code"}})
+    volume = next(one for one in pod["spec"]["volumes"] if one["name"] == "edgewise-source")
+    assert volume["csi"] == {
+        "driver": "outputs.edgewise.dev",
+        "readOnly": True,
+        "volumeAttributes": {"bundle": digest},
+    }
+    mounts = {one["mountPath"]: one for one in container(pod)["volumeMounts"]}
+    assert mounts["/code"] == {"name": "edgewise-source", "mountPath": "/code", "readOnly": True}

@@ -38,6 +38,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             "ada": Token("ada", audience=API_AUDIENCE),
             "bob": Token("bob", audience="edgewise"),
         },
+        app_users={("ada", "demo", "create"), ("ada", "demo", "get"), ("bob", "demo", "get")},
         readers={("ada", "demo", "faces"), ("bob", "demo", "faces")},
     )
     api.add_job(JOB_UID, [{"number": 1, "node": "edge-1", "podName": "faces-11111-1", "podUID": POD_UID}])

@@ -145,6 +145,9 @@ class ApiServer:
     tokens: dict[str, Token] = field(default_factory=dict)
     readers: set[tuple[str, str, str]] = field(default_factory=set)
     """(username, namespace, job) that RBAC allows"""
+    app_users: set[tuple[str, str, str]] = field(default_factory=set)
+    """(username, namespace, verb) that RBAC allows on EdgeApps"""
+    apps: list[dict[str, Any]] = field(default_factory=list)
     jobs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     client_ca: str = ""
     """what signs users' certificates; empty: the gateway may not know"""
@@ -161,6 +164,17 @@ class ApiServer:
         metadata = {"name": "faces", "namespace": "demo", "uid": uid, "creationTimestamp": created}
         self.jobs["demo", "faces"] = {"metadata": metadata, "spec": {}, "status": {"attempts": attempts}}
 
+    def name_bundle(self, digest: str) -> None:
+        """An EdgeApp that names the bundle, beside some that name none."""
+        metadata = {"name": "faces", "namespace": "demo"}
+        spec = {"source": {"bundle": {"digest": digest}}}
+        others: tuple[dict[str, Any], ...] = (
+            {},
+            {"source": None},
+            {"source": {"configMap": {"name": "code"}, "bundle": None}},
+        )
+        self.apps = [{"metadata": metadata, "spec": one} for one in (*others, spec)]
+
     def add_attempt(self) -> None:
         """The job's second attempt, on edge-2."""
         attempt = {"number": 2, "node": "edge-2", "podName": "faces-11111-2", "podUID": OTHER_POD_UID}
@@ -175,6 +189,7 @@ class ApiServer:
                 web.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication", self._get_ca),
                 web.get("/api/v1/namespaces/{ns}", self._get_namespace),
                 web.get("/apis/edgewise.dev/v1alpha1/edgejobs", self._list_jobs),
+                web.get("/apis/edgewise.dev/v1alpha1/edgeapps", self._list_apps),
                 web.get("/apis/edgewise.dev/v1alpha1/namespaces/{ns}/edgejobs/{job}", self._get_job),
             ]
         )
@@ -184,7 +199,9 @@ class ApiServer:
     async def _noting(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if "configmaps" not in request.path and not request.path.endswith("/edgejobs"):  # asked by the clock
+        if "configmaps" not in request.path and not request.path.endswith(
+            ("/edgejobs", "/edgeapps")
+        ):  # asked by the clock
             self.asked.append(request.path.rpartition("/")[2])
         if self.broken:
             return web.json_response({"kind": "Status", "message": "etcd is away", "reason": "Unavailable"}, status=503)
@@ -204,10 +221,13 @@ class ApiServer:
     async def _review_access(self, request: web.Request) -> web.Response:
         spec = (await request.json())["spec"]
         asked = spec["resourceAttributes"]
-        assert (asked["group"], asked["resource"], asked["verb"]) == ("edgewise.dev", "edgejobs", "get")
         assert spec["groups"][-1] == "system:authenticated"
         self.groups = spec["groups"][:-1]
-        allowed = (spec["user"], asked["namespace"], asked["name"]) in self.readers
+        if asked["resource"] == "edgeapps":
+            allowed = (spec["user"], asked["namespace"], asked["verb"]) in self.app_users
+        else:
+            assert (asked["group"], asked["resource"], asked["verb"]) == ("edgewise.dev", "edgejobs", "get")
+            allowed = (spec["user"], asked["namespace"], asked["name"]) in self.readers
         return web.json_response({"status": {"allowed": allowed}}, status=201)
 
     async def _get_ca(self, _: web.Request) -> web.Response:
@@ -225,6 +245,9 @@ class ApiServer:
         first = int(request.query.get("continue", "0"))
         metadata = {"continue": str(first + 1)} if first + 1 < len(jobs) else {}
         return web.json_response({"metadata": metadata, "items": jobs[first : first + 1]})
+
+    async def _list_apps(self, _: web.Request) -> web.Response:
+        return web.json_response({"metadata": {}, "items": self.apps})
 
     async def _get_job(self, request: web.Request) -> web.Response:
         if self.without_kinds:

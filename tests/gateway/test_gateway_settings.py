@@ -21,6 +21,7 @@ def test_defaults_are_those_of_the_chart() -> None:
     assert settings.kubeconfig is None
     assert settings.attempts_kept == timedelta(days=7)
     assert settings.namespace_quota is None
+    assert (settings.bundle_bytes, settings.bundles_kept) == (256 * 2**20, timedelta(days=7))
 
 
 def test_times_and_sizes_are_read_as_people_write_them() -> None:
@@ -39,6 +40,8 @@ def test_times_and_sizes_are_read_as_people_write_them() -> None:
         ("EDGEWISE_ATTEMPTS_KEPT", "week", "such as 12h or 7d"),
         ("EDGEWISE_NAMESPACE_QUOTA", "much", "such as 10Gi"),
         ("EDGEWISE_NAMESPACE_QUOTA", "-1", "such as 10Gi"),
+        ("EDGEWISE_BUNDLE_LIMIT", "-1Gi", "such as 10Gi"),
+        ("EDGEWISE_BUNDLES_KEPT", "a while", "such as 12h or 7d"),
         ("EDGEWISE_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )

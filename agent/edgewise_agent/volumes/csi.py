@@ -17,17 +17,20 @@ from msgspec import DecodeError, ValidationError, convert
 
 from edgewise_agent import __version__
 from edgewise_agent.ahead import ON_CLOSE
-from edgewise_agent.journal import Entry, VolumeID
+from edgewise_agent.bundles import Bundles, BundleUnavailable
+from edgewise_agent.journal import BundleEntry, Entry, VolumeID
 from edgewise_agent.settings import Settings
 from edgewise_agent.volumes import kubelet
 from edgewise_agent.volumes.proto import csi_pb2 as csi
 from edgewise_agent.volumes.table import SpoolFull, VolumeTable
-from edgewise_agent.wire import CSI_DRIVER, OutputVolume
+from edgewise_agent.wire import BUNDLE_ATTRIBUTE, CSI_DRIVER, OutputVolume
 
 EPHEMERAL: Final = "csi.storage.k8s.io/ephemeral"
 POD_NAME: Final = "csi.storage.k8s.io/pod.name"
 POD_NAMESPACE: Final = "csi.storage.k8s.io/pod.namespace"
 POD_UID: Final = "csi.storage.k8s.io/pod.uid"
+WAIT_SECONDS: Final = 100.0
+"""How long a call waits for a bundle: kubelet gives up after 120 s, and would not say what it waited for."""
 COLLECTS: Final = frozenset({"AtEnd", ON_CLOSE})
 """The ways of collecting that this agent knows."""
 
@@ -100,9 +103,12 @@ class IdentityService:
 class NodeService:
     """CSI's Node: hands volumes out and takes them back."""
 
-    def __init__(self, settings: Settings, table: VolumeTable) -> None:
+    def __init__(self, settings: Settings, table: VolumeTable, bundles: Bundles) -> None:
         self._settings = settings
         self._table = table
+        self._bundles = bundles
+        self._turn = asyncio.Lock()
+        self._fetching: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.errors = 0
         """Calls since the start that failed unexpectedly."""
 
@@ -110,6 +116,9 @@ class NodeService:
         """Make the volume ready at its target. Safe to repeat: for a known volume, the journal's word counts."""
         entry = await asyncio.to_thread(self._table.unfinished_entry, request.volume_id)
         if entry is None:
+            bundle = await asyncio.to_thread(self._bundles.entry, request.volume_id)
+            if bundle is not None or BUNDLE_ATTRIBUTE in request.volume_context:
+                return await self._publish_bundle(request, bundle)
             try:
                 entry = requested_entry(request, self._settings.kubelet_root)
             except InvalidVolume as problem:
@@ -124,6 +133,58 @@ class NodeService:
         _log.info("volume for pod %s/%s, job %s", entry.namespace, entry.pod_name, entry.asked.job)
         return csi.NodePublishVolumeResponse()
 
+    async def _publish_bundle(
+        self, request: csi.NodePublishVolumeRequest, entry: BundleEntry | None
+    ) -> csi.NodePublishVolumeResponse:
+        """The same for an app's own files, which are fetched first where the device does not hold them."""
+        if entry is None:
+            try:
+                entry = requested_bundle(request, self._settings.kubelet_root)
+            except InvalidVolume as problem:
+                raise GRPCError(Status.INVALID_ARGUMENT, str(problem)) from problem
+        elif entry.target != request.target_path:
+            message = f"volume {entry.volume_id} is published at {entry.target}, not at {request.target_path}"
+            raise GRPCError(Status.ABORTED, message)
+        try:
+            if not await asyncio.to_thread(self._bundles.claim, entry):
+                await self._fetched(entry.namespace, entry.sha256)
+        except BundleUnavailable as problem:
+            _log.warning("%s", problem)
+            raise GRPCError(Status.UNAVAILABLE, str(problem)) from problem
+        await asyncio.to_thread(self._bundles.publish, entry)
+        _log.info("bundle for pod %s/%s", entry.namespace, entry.pod_name)
+        return csi.NodePublishVolumeResponse()
+
+    async def _fetched(self, namespace: str, sha256: str) -> None:
+        """Wait for the bundle, not for ever. Whoever gives up waiting stops no fetch. Raises `BundleUnavailable`."""
+        key = namespace, sha256
+        task = self._fetching.get(key)
+        if task is None:
+            task = asyncio.create_task(self._fetch(namespace, sha256))
+            self._fetching[key] = task
+
+            def ended(done: asyncio.Task[None]) -> None:
+                del self._fetching[key]
+                if not done.cancelled():
+                    done.exception()  # told to who waits, if anybody does
+
+            task.add_done_callback(ended)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.shield(task)
+        except TimeoutError:
+            come = await asyncio.to_thread(self._bundles.come, namespace, sha256)
+            raise BundleUnavailable(
+                f"bundle sha256:{sha256} of namespace {namespace} is being fetched, {come} bytes are here so far"
+            ) from None
+
+    async def _fetch(self, namespace: str, sha256: str) -> None:
+        """Fetch the bundle in turn with others, range by range: a large one holds no small one back."""
+        here = False
+        while not here:
+            async with self._turn:
+                here = await asyncio.to_thread(self._bundles.advance, namespace, sha256)
+
     async def unpublish(self, request: csi.NodeUnpublishVolumeRequest) -> csi.NodeUnpublishVolumeResponse:
         """Take the volume into the spool. Safe to repeat, also for a volume that never was."""
         problem = volume_id_problem(request.volume_id) or kubelet.target_problem(
@@ -131,6 +192,8 @@ class NodeService:
         )
         if problem:
             raise GRPCError(Status.INVALID_ARGUMENT, problem)
+        if await asyncio.to_thread(self._bundles.unpublish, request.volume_id):
+            return csi.NodeUnpublishVolumeResponse()
         await asyncio.to_thread(self._table.unpublish, request.volume_id, Path(request.target_path))
         return csi.NodeUnpublishVolumeResponse()
 
@@ -161,30 +224,12 @@ class NodeService:
 def requested_entry(request: csi.NodePublishVolumeRequest, kubelet_root: Path) -> Entry:
     """The journal's entry for a request. Raises `InvalidVolume`."""
     attributes = dict(request.volume_context)
-    pod = f"{attributes.get(POD_NAMESPACE, '?')}/{attributes.get(POD_NAME, '?')}"
-    if problem := volume_id_problem(request.volume_id) or kubelet.target_problem(request.target_path, kubelet_root):
-        raise InvalidVolume(problem)
-    if attributes.get(EPHEMERAL) != "true":
-        raise InvalidVolume(
-            f"{CSI_DRIVER} serves volumes written inline in a pod only (pod {pod}): use no PersistentVolume"
-        )
-    if request.volume_capability.HasField("block"):
-        raise InvalidVolume(f"{CSI_DRIVER} serves no block volumes (pod {pod})")
+    pod = _checked_pod(request, kubelet_root)
     if request.readonly:
         raise InvalidVolume(f"an output volume can't be read-only (pod {pod}): leave readOnly out")
     try:
         asked = OutputVolume.from_attributes(attributes)
-        entry = convert(
-            {
-                "volumeId": request.volume_id,
-                "target": request.target_path,
-                "namespace": attributes.get(POD_NAMESPACE, ""),
-                "podName": attributes.get(POD_NAME, ""),
-                "podUid": attributes.get(POD_UID, ""),
-                "asked": asked,
-            },
-            Entry,
-        )
+        entry = convert({**_fields(request), "asked": asked}, Entry)
     except (ValidationError, DecodeError, UnicodeDecodeError) as error:
         raise InvalidVolume(
             f"the output volume of pod {pod} has attributes that the agent can't use ({error}): "
@@ -196,6 +241,47 @@ def requested_entry(request: csi.NodePublishVolumeRequest, kubelet_root: Path) -
             f"the output volume of pod {pod} asks for collect {asked.collect!r}; this agent knows {known}"
         )
     return entry
+
+
+def requested_bundle(request: csi.NodePublishVolumeRequest, kubelet_root: Path) -> BundleEntry:
+    """The journal's entry for a volume that is to hold a bundle. Raises `InvalidVolume`."""
+    pod = _checked_pod(request, kubelet_root)
+    if not request.readonly:
+        # kubelet then mounts it read-only into every container, whatever the container asks: its files are shared.
+        raise InvalidVolume(f"a bundle must be read-only (pod {pod}): add readOnly: true to the csi volume")
+    try:
+        return convert({**_fields(request), "sha256": request.volume_context[BUNDLE_ATTRIBUTE]}, BundleEntry)
+    except ValidationError as error:
+        raise InvalidVolume(
+            f"the bundle of pod {pod} can't be served ({error}): the attribute {BUNDLE_ATTRIBUTE} is a SHA-256 in hex"
+        ) from error
+
+
+def _fields(request: csi.NodePublishVolumeRequest) -> dict[str, str | None]:
+    """What the entries of all kinds have."""
+    attributes = request.volume_context
+    return {
+        "volumeId": request.volume_id,
+        "target": request.target_path,
+        "namespace": attributes.get(POD_NAMESPACE, ""),
+        "podName": attributes.get(POD_NAME, ""),
+        "podUid": attributes.get(POD_UID, ""),
+    }
+
+
+def _checked_pod(request: csi.NodePublishVolumeRequest, kubelet_root: Path) -> str:
+    """The pod that the request is for, once it breaks no rule of all kinds. Raises `InvalidVolume`."""
+    attributes = request.volume_context
+    pod = f"{attributes.get(POD_NAMESPACE, '?')}/{attributes.get(POD_NAME, '?')}"
+    if problem := volume_id_problem(request.volume_id) or kubelet.target_problem(request.target_path, kubelet_root):
+        raise InvalidVolume(problem)
+    if attributes.get(EPHEMERAL) != "true":
+        raise InvalidVolume(
+            f"{CSI_DRIVER} serves volumes written inline in a pod only (pod {pod}): use no PersistentVolume"
+        )
+    if request.volume_capability.HasField("block"):
+        raise InvalidVolume(f"{CSI_DRIVER} serves no block volumes (pod {pod})")
+    return pod
 
 
 def volume_id_problem(volume_id: str) -> str | None:

@@ -69,6 +69,7 @@ class BeatTable:
             spool=beat.spool,
             volumes={volume.pod_uid: volume for volume in beat.volumes},
             agent_version=beat.agent_version,
+            bundles=frozenset(beat.bundles),
             reporting_since=heard.reporting_since,
         )
 

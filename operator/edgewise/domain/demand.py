@@ -23,12 +23,24 @@ class Demand:
     @property
     def kind(self) -> tuple[object, ...]:
         """What makes two demands the same to every device, in one pass."""
-        return self.app_key, self.spec.placement.model_dump_json(), self.failed_on
+        return self.app_key, self.app.image, self.bundle, self.spec.placement.model_dump_json(), self.failed_on
 
     @property
     def app_key(self) -> Key:
         """The name of the app, which is in the job's namespace."""
         return Key(self.job.namespace, self.spec.app_ref.name)
+
+    @property
+    def bundle(self) -> str | None:
+        """The bundle that the app needs, as devices name what they hold: `namespace/sha256`."""
+        sha256 = bundle_sha256(self.app)
+        return f"{self.job.namespace}/{sha256}" if sha256 else None
+
+
+def bundle_sha256(app: EdgeAppSpec) -> str | None:
+    """The bundle that holds the app's own files, if it has one."""
+    bundle = app.source.bundle if app.source else None
+    return bundle.digest.removeprefix("sha256:") if bundle else None
 
 
 def requested(app: EdgeAppSpec) -> dict[str, float]:

@@ -12,6 +12,7 @@ from edgewise_agent import wire
 
 from edgewise.api import API_VERSION, GROUP, EdgeAppSpec, EdgeJobSpec, parse_quantity, status_body
 from edgewise.api.schema import Model
+from edgewise.domain.demand import bundle_sha256
 from edgewise.domain.views import JobView
 
 JOB_LABEL: Final = f"{GROUP}/job"
@@ -154,6 +155,11 @@ def _volumes(job: JobView, app: EdgeAppSpec, attempt: int) -> tuple[list[dict[st
     mounts: list[dict[str, Any]] = []
     if app.source and app.source.config_map:
         volumes.append({"name": SOURCE_VOLUME, "configMap": _dump(app.source.config_map)})
+        mounts.append({"name": SOURCE_VOLUME, "mountPath": app.source.path, "readOnly": True})
+    if app.source and (sha256 := bundle_sha256(app)):
+        # Read-only in the volume itself: no container can then ask otherwise, and the agent insists on it.
+        bundle = {"driver": wire.CSI_DRIVER, "readOnly": True, "volumeAttributes": {wire.BUNDLE_ATTRIBUTE: sha256}}
+        volumes.append({"name": SOURCE_VOLUME, "csi": bundle})
         mounts.append({"name": SOURCE_VOLUME, "mountPath": app.source.path, "readOnly": True})
     for one in app.files:
         name = f"file-{one.name}"

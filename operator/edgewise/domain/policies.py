@@ -12,6 +12,7 @@ from typing import Final
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import Candidacy
 from edgewise.domain.forecast import Outlook
+from edgewise.domain.images import full_name
 from edgewise.domain.score import Factors, load_factor, performance_factor, thermal_factor
 from edgewise.domain.views import NodeView
 
@@ -31,6 +32,13 @@ class Ranking:
     notes: tuple[str, ...] = ()
     expected_seconds: float | None = None
     """in how many seconds the job would be done there, where the policy asks that"""
+    lacks: tuple[str, ...] = ()
+    """what the device would have to fetch before the job can start there"""
+
+    @property
+    def figure(self) -> float:
+        """What the policy compares, before what the device lacks is weighed in; the lowest is best."""
+        return -self.score if self.expected_seconds is None else self.expected_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +78,35 @@ def device_score(node: NodeView, usage: Usage) -> Ranking:
     return Ranking(factors.score, factors, (-factors.score,), takes=factors.score > 0, notes=tuple(notes))
 
 
-def seed_score(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
-    """The device's own score, whatever the job."""
-    return device_score(one.node, one.usage)
-
-
 ALIKE: Final = 1.05
-"""Expected times within this ratio count as equal: the estimates are no better, so the score decides."""
+"""Expected times within this ratio count as equal: the estimates are no better. It is also what each thing that a
+device would have to fetch first takes from its figure: one that has it is preferred where figures are close."""
+
+
+def lacking(one: Candidacy) -> tuple[str, ...]:
+    """What the app needs and the device would have to fetch first: its image, its bundle, both or neither."""
+    node, demand = one.node, one.demand
+    has_image = node.kube is not None and full_name(demand.app.image) in node.kube.images
+    has_bundle = demand.bundle is None or (node.beat is not None and demand.bundle in node.beat.bundles)
+    return (*(() if has_image else ("image",)), *(() if has_bundle else ("bundle",)))
+
+
+def seed_score(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
+    """The device's own score, whatever the job; close scores are decided by what the device has of the app."""
+    scored, lacks = device_score(one.node, one.usage), lacking(one)
+    return replace(scored, order=(-scored.score / ALIKE ** len(lacks), -scored.score), lacks=lacks)
 
 
 def expected_finish(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
-    """The device where the job would be done first; the score decides among equals.
+    """The device where the job would be done first; close times by what it has of the app, then by the score.
 
     A device whose CPU is fully used has a score of 0. That is often the jobs' own doing, so it does not exclude it.
     """
-    scored = device_score(one.node, one.usage)
+    scored, lacks = device_score(one.node, one.usage), lacking(one)
     seconds = outlook.prospects.finish(one.demand.app_key, one.node.name, busy=busy)
-    order = round(log(seconds, ALIKE)), -scored.score
+    order = round(log(seconds, ALIKE)) + len(lacks), len(lacks), -scored.score
     takes = one.node.beat is not None
-    return Ranking(scored.score, scored.factors, order, takes, scored.notes, expected_seconds=seconds)
+    return Ranking(scored.score, scored.factors, order, takes, scored.notes, expected_seconds=seconds, lacks=lacks)
 
 
 POLICIES: Mapping[str, Policy] = {

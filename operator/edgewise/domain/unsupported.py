@@ -12,8 +12,6 @@ def in_app(app: EdgeAppSpec) -> str | None:
         return "spec.inputs is not supported yet: remove it, and bring the data in the image or a ConfigMap"
     if app.requires.devices:
         return "spec.requires.devices is not supported yet: remove it, and select devices by spec.requires.nodeSelector"
-    if app.source and app.source.bundle:
-        return "spec.source.bundle is not supported yet: use spec.source.configMap, or put the files in the image"
     return None
 
 

@@ -61,6 +61,8 @@ class KubeNode:
     """when `ready` last changed, as the API server's side wrote it"""
     allocatable: Mapping[str, float]
     architecture: str
+    images: frozenset[str] = frozenset()
+    """full names of the images that are there already; kubelet lists the largest 50 only"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class BeatView:
     volumes: Mapping[str, wire.VolumeReport]
     """by pod UID"""
     agent_version: str
+    bundles: frozenset[str] = frozenset()
+    """the bundles that the device holds, as `namespace/sha256`"""
     reporting_since: datetime | None = None
     """when the present run of beats began: no beat is missing since, and they are all of one agent process"""
 

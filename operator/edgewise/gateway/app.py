@@ -9,6 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from edgewise.gateway import openapi
 from edgewise.gateway.attempts import Attempts
+from edgewise.gateway.bundles import Bundles
 from edgewise.gateway.files import Files
 from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.problems import Handler, json_response, problems_as_json
@@ -17,10 +18,13 @@ from edgewise.gateway.volume import Volume
 
 _UPLOAD = "/v1/uploads/{job}/{pod}"
 _JOB = "/v1/namespaces/{namespace}/jobs/{job}"
+_BUNDLES = "/v1/namespaces/{namespace}/bundles"
 _ATTEMPT = f"{_JOB}/attempts/{{number}}"
 
 
-def public_app(uploads: Uploads, files: Files, attempts: Attempts, metrics: Metrics) -> web.Application:
+def public_app(
+    uploads: Uploads, files: Files, attempts: Attempts, bundles: Bundles, metrics: Metrics
+) -> web.Application:
     """What is served over TLS, to agents and users."""
     document = openapi.document()
 
@@ -42,6 +46,9 @@ def public_app(uploads: Uploads, files: Files, attempts: Attempts, metrics: Metr
             web.get(f"{_ATTEMPT}/files/{{name:.+}}", attempts.get_file),
             web.get(f"{_ATTEMPT}/logs", attempts.get_logs, allow_head=False),
             web.get(f"{_ATTEMPT}/logs/{{name:.+}}", attempts.get_log),
+            web.put(_BUNDLES, bundles.put),
+            web.get(_BUNDLES, bundles.get_list, allow_head=False),
+            web.get(f"{_BUNDLES}/{{digest}}", bundles.get_bundle),
             web.get("/v1/openapi.json", get_openapi, allow_head=False),
         ]
     )

@@ -4,6 +4,7 @@ Owns what the gateway reads of an EdgeJob. Remembers nothing, and writes nothing
 """
 
 import logging
+from collections.abc import AsyncIterator
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -111,6 +112,35 @@ class _JobList(Struct, frozen=True):
     metadata: _ListMeta = _ListMeta()
 
 
+class _BundleName(Struct, frozen=True):
+    digest: str = ""
+
+
+class _Source(Struct, frozen=True):
+    bundle: _BundleName | None = None
+
+
+class _AppSpec(Struct, frozen=True):
+    source: _Source | None = None
+
+
+class _AppMeta(Struct, frozen=True):
+    namespace: str
+
+
+class _App(Struct, frozen=True):
+    metadata: _AppMeta
+    spec: _AppSpec
+
+
+class _AppList(Struct, frozen=True):
+    items: tuple[_App, ...]
+    metadata: _ListMeta = _ListMeta()
+
+
+Listed = TypeVar("Listed", _JobList, _AppList)
+
+
 class _NamespaceMeta(Struct, frozen=True):
     annotations: dict[str, str] = {}
 
@@ -131,19 +161,19 @@ class Cluster:
 
     async def may_get_job(self, user: User, namespace: str, job: str) -> bool:
         """Whether RBAC lets `user` get that EdgeJob, be there one or not. Raises `ClusterUnreachable`."""
-        attributes = {
-            "verb": "get",
-            "group": "edgewise.dev",
-            "resource": "edgejobs",
-            "namespace": namespace,
-            "name": job,
-        }
+        return await self._may(user, {"verb": "get", "resource": "edgejobs", "namespace": namespace, "name": job})
+
+    async def may_use_apps(self, user: User, verb: str, namespace: str) -> bool:
+        """Whether RBAC lets `user` do that with the namespace's EdgeApps. Raises `ClusterUnreachable`."""
+        return await self._may(user, {"verb": verb, "resource": "edgeapps", "namespace": namespace})
+
+    async def _may(self, user: User, attributes: dict[str, str]) -> bool:
         spec = {
             "user": user.username,
             "uid": user.uid,
             "groups": list(user.groups),
             "extra": {key: list(values) for key, values in user.extra.items()},
-            "resourceAttributes": attributes,
+            "resourceAttributes": {"group": "edgewise.dev", **attributes},
         }
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
         try:
@@ -169,17 +199,33 @@ class Cluster:
 
     async def results_retention(self) -> dict[str, float | None]:
         """For each EdgeJob's UID how many seconds its results are kept; None: for ever. Raises `ClusterUnreachable`."""
-        found: dict[str, float | None] = {}
+        return {
+            job.metadata.uid: job.results_seconds
+            async for page in self._pages("edgejobs", _JobList)
+            for job in page.items
+        }
+
+    async def bundles_named(self) -> set[tuple[str, str]]:
+        """Namespace and SHA-256 of each bundle that an EdgeApp names. Raises `ClusterUnreachable`."""
+        return {
+            (app.metadata.namespace, source.bundle.digest.removeprefix("sha256:"))
+            async for page in self._pages("edgeapps", _AppList)
+            for app in page.items
+            if (source := app.spec.source) is not None and source.bundle is not None
+        }
+
+    async def _pages(self, plural: str, kind: type[Listed]) -> AsyncIterator[Listed]:
+        """All objects of a kind, page by page. Raises `ClusterUnreachable`."""
         query = {"limit": str(_PAGE)}
         while True:
             try:
-                answer = await self._kube.ask("GET", "/apis/edgewise.dev/v1alpha1/edgejobs", query=query)
+                answer = await self._kube.ask("GET", f"/apis/edgewise.dev/v1alpha1/{plural}", query=query)
             except (Refused, Unreachable) as error:
                 raise ClusterUnreachable(str(error)) from error
-            page = _decoded(answer, _JobList)
-            found |= {job.metadata.uid: job.results_seconds for job in page.items}
+            page = _decoded(answer, kind)
+            yield page
             if not page.metadata.continue_:
-                return found
+                return
             query = {"limit": str(_PAGE), "continue": page.metadata.continue_}
 
     async def namespace_annotations(self, namespace: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ A name in a request is looked up in a manifest by the caller and never used as a
 
 import logging
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -59,6 +59,18 @@ class Content:
         self, request: web.Request, manifest: Manifest, file: ResultFile, content_type: str, disposition: str
     ) -> web.StreamResponse:
         """The bytes of a file of `manifest`, or the range of them that the request names; none for a HEAD."""
+        await self.ensure(manifest, (file,))
+        return await self.send_opened(request, file, lambda: self._open(manifest, file), content_type, disposition)
+
+    async def send_opened(
+        self,
+        request: web.Request,
+        file: ResultFile,
+        opened: Callable[[], Awaitable[BinaryIO]],
+        content_type: str,
+        disposition: str,
+    ) -> web.StreamResponse:
+        """The same of any file whose size and SHA-256 are known; `opened` is asked only when bytes are to be sent."""
         headers = {
             "ETag": f'"{file.sha256}"',
             "Accept-Ranges": "bytes",
@@ -67,7 +79,12 @@ class Content:
             "Content-Disposition": disposition,
             "X-Content-Type-Options": "nosniff",
         }
-        await self.ensure(manifest, (file,))
+        if "If-Match" in request.headers and not _matches(request.headers["If-Match"], file.sha256):
+            raise Refusal(
+                HTTPStatus.PRECONDITION_FAILED,
+                "OtherContent",
+                f'{file.name!r} has the ETag "{file.sha256}", which If-Match does not name: fetch it from the start.',
+            )
         if _matches(request.headers.get("If-None-Match", ""), file.sha256):
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=_without_type(headers))
         span = _span(request, file)
@@ -77,7 +94,7 @@ class Content:
         else:
             status = HTTPStatus.PARTIAL_CONTENT
             headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{file.bytes_}"
-        source = await self._open(manifest, file)
+        source = await opened()
         try:
             return await self.send(request, status, headers, span.end - span.start, self._read(source, span))
         finally:
@@ -181,7 +198,7 @@ def _span(request: web.Request, file: ResultFile) -> Span | None:
 
 
 def _matches(condition: str, sha256: str) -> bool:
-    """Whether an If-None-Match names the content."""
+    """Whether an If-Match or If-None-Match names the content."""
     tags = {tag.strip().removeprefix("W/") for tag in condition.split(",")}
     return "*" in tags or f'"{sha256}"' in tags
 

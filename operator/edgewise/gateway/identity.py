@@ -79,6 +79,33 @@ class Identity:
             )
         self._allowed[key] = True
 
+    async def admit_app_user(self, request: web.Request, namespace: str, verb: str) -> None:
+        """Returns if the user may do that with EdgeApps of the namespace. Raises `Refusal` (401, 403, 404, 503)."""
+        if "Authorization" in request.headers or (user := _certified(request)) is None:
+            user = await self._bearer_of(_bearer(request))
+        if not is_object_name(namespace):
+            raise Refusal(
+                HTTPStatus.NOT_FOUND, "NoSuchNamespace", f"{namespace!r} can't be the name of a Namespace: check it."
+            )
+        if not await asking(self._cluster.may_use_apps(user, verb, namespace)):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "NotAllowed",
+                f"{user.username} may not {verb} edgeapps.edgewise.dev in namespace {namespace}: ask an admin for a "
+                f"Role that allows it (try `kubectl auth can-i {verb} edgeapps.edgewise.dev -n {namespace}`).",
+            )
+
+    async def admit_app_reader(self, request: web.Request, namespace: str) -> None:
+        """Returns if the request is an agent's, or a user's who may get EdgeApps there. Raises `Refusal`.
+
+        For what an agent can only ask for when a pod on its device names it.
+        """
+        if "Authorization" in request.headers:
+            user = (await self._review(_bearer(request), AUDIENCE)).user
+            if user.username == self._agent_username and user.node and is_object_name(namespace):
+                return
+        await self.admit_app_user(request, namespace, "get")
+
     async def _bearer_of(self, token: str) -> User:
         review = await self._review(token, None)
         if not review.authenticated:

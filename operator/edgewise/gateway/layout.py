@@ -7,6 +7,7 @@ jobs/<job UID>/attempts/<pod UID>.json    the manifest, written last: an attempt
 jobs/<job UID>/aside/<pod UID>.json       this attempt's files are not the job's results
 jobs/<job UID>/published.json    the one attempt whose files are the job's results
 names/<namespace>/<job>.json     the newest job of that name
+bundles/<namespace>/             apps' own files (bundle_store.py)
 scratch/                         files that are not finished; emptied at every start
 """
 
@@ -21,6 +22,7 @@ class Layout:
         self.staging = root / "staging"
         self.jobs = root / "jobs"
         self.names = root / "names"
+        self.bundles = root / "bundles"
         self.scratch = root / "scratch"
         self.lock = root / "lock"
 
@@ -67,3 +69,7 @@ class Layout:
     def name(self, namespace: str, name: str) -> Path:
         """The newest job of that name."""
         return self.names / namespace / f"{name}.json"
+
+    def bundle(self, namespace: str, sha256: str) -> Path:
+        """An app's own files, as a tar."""
+        return self.bundles / namespace / f"{sha256}.tar"

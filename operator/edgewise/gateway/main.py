@@ -15,6 +15,8 @@ from aiohttp import web
 from edgewise.gateway.announce import Announcer
 from edgewise.gateway.app import probes_app, public_app
 from edgewise.gateway.attempts import Attempts
+from edgewise.gateway.bundle_store import BundleStore
+from edgewise.gateway.bundles import Bundles
 from edgewise.gateway.client_ca import follow_client_ca
 from edgewise.gateway.cluster import Cluster
 from edgewise.gateway.content import Content
@@ -81,17 +83,20 @@ class Gateway:
             readers, content = Readers(volume, cluster, identity), Content(volume, self._metrics)
             files = Files(volume, readers, content, announcer)
             attempts = Attempts(volume, readers, content)
+            stored = BundleStore(settings.data_dir)
+            bundles = Bundles(volume, stored, cluster, identity, quotas, content, settings.bundle_bytes)
             certificate = Certificate(settings.tls_dir)
             loaded = asyncio.Event()
             async with asyncio.TaskGroup() as background:
                 background.create_task(announcer.run())
                 background.create_task(sweep(volume, cluster, settings.attempts_kept))
                 background.create_task(keep_to_retention(volume, cluster, settings.attempts_kept))
+                background.create_task(bundles.keep_wanted(settings.bundles_kept))
                 background.create_task(follow_client_ca(cluster, certificate))
                 background.create_task(certificate.watch(loaded, self._check_seconds))
                 self._waiting_for = f"waiting for a certificate in {settings.tls_dir}"
                 await loaded.wait()
-                app = public_app(uploads, files, attempts, self._metrics)
+                app = public_app(uploads, files, attempts, bundles, self._metrics)
                 app.on_shutdown.append(self._ending)
                 async with _listening(app, settings.https_port, certificate) as https_port:
                     self._waiting_for = None

@@ -6,9 +6,12 @@ from edgewise_agent.wire import OFFSET_HEADER, BlobStatus, Manifest, Problem, Up
 from msgspec import json
 
 from edgewise.gateway.attempts import AttemptFiles, AttemptList
+from edgewise.gateway.bundle_store import Bundle
+from edgewise.gateway.bundles import BundleList
 from edgewise.gateway.files import Listing
 
 _UID = {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
+_TAR = "application/x-tar"
 _TEXT = {"type": "string"}
 _REFUSALS = {
     401: "no token, or one that the API server does not accept",
@@ -26,9 +29,21 @@ _READ_REFUSALS = _REFUSALS | {404: "no such job or file, no results yet, or remo
 
 def document() -> dict[str, Any]:
     """The document that /v1/openapi.json serves."""
-    bodies = (UploadPlan, UploadStatus, BlobStatus, Manifest, Problem, Listing, AttemptList, AttemptFiles)
+    bodies = (
+        UploadPlan,
+        UploadStatus,
+        BlobStatus,
+        Manifest,
+        Problem,
+        Listing,
+        AttemptList,
+        AttemptFiles,
+        Bundle,
+        BundleList,
+    )
     _, schemas = json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     job = "/v1/namespaces/{namespace}/jobs/{job}"
+    bundles = "/v1/namespaces/{namespace}/bundles"
     attempt = f"{job}/attempts/{{number}}"
     upload = "/v1/uploads/{job}/{pod}"
     return {
@@ -102,6 +117,23 @@ def document() -> dict[str, Any]:
                 "post": _operation("Verifies and stores it all", _json("Manifest"), _UPLOAD_REFUSALS, _CONFLICT),
                 "parameters": _upload_parameters(),
             },
+            bundles: {
+                "put": _storing(),
+                "get": _operation(
+                    "The bundles of a namespace",
+                    _json("BundleList"),
+                    _REFUSALS | {404: "no namespace can have that name"},
+                ),
+                "parameters": [_path("namespace", _TEXT, "the namespace whose EdgeApps may name them")],
+            },
+            f"{bundles}/{{digest}}": {
+                "get": _operation("A bundle's tar", _bytes(_TAR), _BUNDLE_REFUSALS, _partial(_TAR)),
+                "head": _operation("The tar's headers, without its bytes", {}, _BUNDLE_REFUSALS, _partial(_TAR)),
+                "parameters": [
+                    _path("namespace", _TEXT, "the namespace that has it"),
+                    _path("digest", {"type": "string", "pattern": "^(sha256:)?[0-9a-f]{64}$"}, "which one"),
+                ],
+            },
             "/v1/openapi.json": {
                 "get": {
                     "summary": "This document",
@@ -120,6 +152,22 @@ def document() -> dict[str, Any]:
                 },
             },
         },
+    }
+
+
+def _storing() -> dict[str, Any]:
+    refusals = _REFUSALS | {
+        404: "no namespace can have that name",
+        503: "the API server can't be asked, or other bundles are arriving: try again",
+        408: "nothing arrived for a while, or not all within an hour",
+        413: "more bytes or files than a bundle may have",
+        415: "a Content-Encoding other than gzip",
+        422: "no tar, or one with what can't be in a bundle",
+        507: "the volume, or the namespace's quota, is full, or it has as many bundles as one may have",
+    }
+    made = {"201": {"description": "stored", "content": _json("Bundle")}}
+    return _operation("Stores a folder as a bundle; 200: it was there already", _json("Bundle"), refusals, made) | {
+        "requestBody": {"required": True, "content": _bytes(_TAR) | _bytes("application/gzip")}
     }
 
 
@@ -161,6 +209,14 @@ def _problem(description: str) -> dict[str, Any]:
 
 
 _RANGE_REFUSAL = {416: "no byte of the file is in the range"}
+_BUNDLE_REFUSALS = (
+    _REFUSALS
+    | _RANGE_REFUSAL
+    | {
+        404: "the namespace has no such bundle",
+        412: "If-Match names other content",
+    }
+)
 _CONFLICT = {
     "409": {
         "description": "the wrong offset, or bytes missing; the body says which and where to go on",

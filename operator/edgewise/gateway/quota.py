@@ -75,6 +75,22 @@ class Quotas:
             )
         self._admitted[key] = namespace, new
 
+    async def admit_bundle(self, namespace: str, tar_bytes: int) -> None:
+        """Returns if a bundle of that size fits beside everything that counts. Raises `Refusal` (507, 503)."""
+        limit = await self._limit(namespace)
+        if limit is None:
+            return
+        held = await self._volume.held_bytes(namespace, frozenset(self._admitted))
+        held += sum(size for owner, size in self._admitted.values() if owner == namespace)
+        if held + tar_bytes > limit:
+            raise Refusal(
+                HTTPStatus.INSUFFICIENT_STORAGE,
+                "QuotaExceeded",
+                f"Results and bundles of namespace {namespace} take {held} of the {limit} bytes that they may; this "
+                f"bundle would add {tar_bytes}. Delete old results, or ask an admin for a larger annotation "
+                f"{ANNOTATION} on the Namespace.",
+            )
+
     def release(self, job_uid: str, pod_uid: str) -> None:
         """The upload is over: from now on what it has stored counts."""
         self._admitted.pop((job_uid, pod_uid), None)

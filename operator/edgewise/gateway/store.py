@@ -60,7 +60,7 @@ class Store:
 
         Raises `StoreBusy` while another process has it.
         """
-        for folder in (self._at.staging, self._at.jobs, self._at.names, self._at.scratch):
+        for folder in (self._at.staging, self._at.jobs, self._at.names, self._at.bundles, self._at.scratch):
             make_folder(folder)
         lock = os.open(self._at.lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:

@@ -30,8 +30,8 @@ class Usage:
             self._stored.pop(job_uid, None)
 
     def held_bytes(self, namespace: str, without: frozenset[tuple[str, str]]) -> int:
-        """What the namespace's jobs have stored, and have in the uploads under way that are not in `without`."""
-        held = 0
+        """What the namespace's jobs and bundles have stored, and its uploads under way that are not in `without`."""
+        held = _size(self._at.bundles / namespace, ".tar")
         for folder in self._at.jobs.iterdir():
             owner, size = self._stored_of(folder.name)
             if owner == namespace:
