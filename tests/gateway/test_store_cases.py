@@ -45,6 +45,34 @@ def test_removing_an_attempt_leaves_what_another_one_counts_on(store: Store) -> 
         store.open_blob(JOB_UID, sha256(b"x\n"))
 
 
+def half_right(store: Store, pod_uid: str) -> None:
+    """An upload of which one content has proved right, and another one wrong."""
+    for content in (b"right\n", b"wrong\n"):
+        store.accept(JOB, pod_uid, "edge-1", plan_of({"right": b"right\n", "wrong": b"wrong\n"}))
+        with store.append(JOB_UID, pod_uid, sha256(content)) as writer:
+            writer.write(content if content.startswith(b"right") else b"WRONG\n")
+            writer.commit()
+    with pytest.raises(BytesMissing):
+        store.complete(JOB_UID, pod_uid, CREATED, threading.Event())
+
+
+def test_what_was_verified_for_a_dropped_upload_counts_no_more(store: Store) -> None:
+    bring_home(store, JOB, POD_UID, {"faces.csv": FACES})
+    half_right(store, OTHER_POD_UID)
+    assert store.held_bytes("demo", frozenset()) == len(FACES) + len(b"right\n")
+    store.discard(JOB_UID, OTHER_POD_UID)
+    assert store.held_bytes("demo", frozenset()) == len(FACES)
+    assert store.lost_of(JOB_UID, bring_home(store, JOB, POD_UID, {"faces.csv": FACES}).files) is None
+
+
+def test_what_was_verified_for_a_former_plan_counts_no_more_after_the_next_round(store: Store) -> None:
+    half_right(store, POD_UID)
+    manifest = bring_home(store, JOB, POD_UID, {"faces.csv": FACES})
+    store.tidy(JOB_UID)
+    assert store.held_bytes("demo", frozenset()) == len(FACES)
+    assert store.lost_of(JOB_UID, manifest.files) is None
+
+
 def test_a_plan_that_was_sent_ahead_replaces_no_plan_of_the_whole(store: Store) -> None:
     """However late it arrives: else the job would be complete without what the app wrote last."""
     early, whole = {"early.csv": FACES}, {"early.csv": FACES, "late.csv": b"x\n"}

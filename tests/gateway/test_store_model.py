@@ -63,6 +63,8 @@ class StoreModel(RuleBasedStateMachine):
         """content that is verified and kept for the job"""
         self.published: str | None = None
         self.kept_for: float | None = None
+        self.untidy = False
+        """whether content may be there that nobody counts on any more, until it is tidied"""
         self.store = self.opened()
 
     def teardown(self) -> None:
@@ -83,6 +85,11 @@ class StoreModel(RuleBasedStateMachine):
         kept = [attempt.manifest or attempt.plan for attempt in self.attempts.values() if not attempt.removed]
         return {sha for plan in kept if plan is not None for sha in sizes_of(plan)}
 
+    def sweep_content(self) -> None:
+        """What no attempt and no upload counts on is gone."""
+        self.stored &= self.used()
+        self.untidy = False
+
     @rule(pod=pods, given=files, said=logs)
     def accept(self, pod: str, given: dict[str, bytes], said: dict[str, bytes]) -> None:
         attempt, plan = self.attempts[pod], plan_for(pod, given, said)
@@ -97,8 +104,9 @@ class StoreModel(RuleBasedStateMachine):
                 assert status.complete
             return
         status = self.store.accept(JOB, pod, "edge-1", plan)
-        attempt.plan = plan
         wanted = sizes_of(plan)
+        self.untidy |= attempt.plan is not None and not self.stored.isdisjoint(sizes_of(attempt.plan).keys() - wanted)
+        attempt.plan = plan
         attempt.held = {name: held for name, held in attempt.held.items() if name in wanted}
         contents = (*given.values(), *said.values())
         expected = {sha256(c): self.offset(pod, c) for c in contents if self.offset(pod, c) < len(c)}
@@ -208,7 +216,7 @@ class StoreModel(RuleBasedStateMachine):
             self.attempts[pod] = Attempt()
             if self.published == pod:
                 self.published = None
-            self.stored &= self.used()
+            self.sweep_content()
         self.attempts[pod].pending = False
 
     @precondition(lambda self: any(attempt.plan for attempt in self.attempts.values()))
@@ -217,8 +225,7 @@ class StoreModel(RuleBasedStateMachine):
         self.store.discard(JOB_UID, pod)
         if self.attempts[pod].manifest is None:
             self.attempts[pod] = Attempt()
-        if not self.anything():
-            self.stored.clear()
+        self.sweep_content()
 
     def anything(self) -> bool:
         """Whether the job is known here."""
@@ -230,7 +237,7 @@ class StoreModel(RuleBasedStateMachine):
         self.store.expire(JOB_UID, pod, NOW, "Its time is over.")
         if attempt.manifest is not None and not attempt.removed:
             attempt.removed = True
-            self.stored &= self.used()
+            self.sweep_content()
 
     @rule(seconds=st.sampled_from((None, 3600.0)))
     def keep_for(self, seconds: float | None) -> None:
@@ -240,6 +247,8 @@ class StoreModel(RuleBasedStateMachine):
     @rule()
     def tidy(self) -> None:
         self.store.tidy(JOB_UID)
+        if self.untidy:
+            self.sweep_content()
 
     @rule()
     def forget(self) -> None:
@@ -248,7 +257,7 @@ class StoreModel(RuleBasedStateMachine):
         if home and all(attempt.removed for attempt in home.values()):
             self.attempts |= {pod: Attempt() for pod in home}
             self.published = None
-            self.stored &= self.used()
+            self.sweep_content()
 
     @invariant()
     def the_disk_says_the_same(self) -> None:

@@ -94,6 +94,15 @@ class EdgeJobView(Struct, frozen=True, kw_only=True):
         """The attempt that ran in that pod, once the operator has recorded it."""
         return next((attempt for attempt in self.status.attempts if attempt.pod_uid == pod_uid), None)
 
+    def has_passed(self, number: int) -> bool:
+        """Whether the operator will record no more pod as that attempt.
+
+        Another pod has its number, or the status begins with a later one: it keeps the last hundred.
+        """
+        attempts = self.status.attempts
+        taken = any(attempt.number == number and attempt.pod_uid for attempt in attempts)
+        return taken or number < min((attempt.number for attempt in attempts), default=0)
+
 
 class _AccessStatus(Struct, frozen=True):
     allowed: bool = False

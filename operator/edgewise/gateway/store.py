@@ -25,6 +25,7 @@ from edgewise.gateway.partial import BlobWriter, PartialBlob
 from edgewise.gateway.records import (
     AcceptedPlan,
     AlreadyComplete,
+    Arrival,
     AsideNote,
     BytesMissing,
     Expirable,
@@ -103,6 +104,10 @@ class Store:
         make_folder(folder)
         accepted = AcceptedPlan(node=node, plan=plan)
         if before != accepted:
+            if before is not None and any(
+                self._at.blob(job.uid, sha256).exists() for sha256 in sizes_of(before.plan).keys() - sizes_of(plan)
+            ):
+                self._begin_removal(job.uid)  # of what was verified for the plan before; the next round ends it
             replace_file(self._at.plan(job.uid, pod_uid), json.encode(accepted), self._at.scratch)
             wanted = sizes_of(plan)
             for leftover in folder.glob("*.part"):
@@ -170,9 +175,14 @@ class Store:
         return manifest
 
     def discard(self, job_uid: str, pod_uid: str) -> None:
-        """Drops an upload that is under way; nothing of a complete one. Changes the job."""
+        """Drops an upload that is under way, and what was verified for it alone; nothing of a complete one.
+
+        Changes the job. Raises `VolumeFull`, before anything is removed.
+        """
+        if any((self._at.jobs / job_uid / "blobs").glob("*")):
+            self._begin_removal(job_uid)
         self._drop_upload(job_uid, pod_uid)
-        self._drop_empty_job(job_uid)
+        self.tidy(job_uid)
 
     def idle_uploads(self, seconds: float) -> list[tuple[JobIdentity, str]]:
         """The uploads under way that nothing was written to for so long, each as its job and pod UID."""
@@ -343,6 +353,10 @@ class Store:
     def manifest(self, job_uid: str, pod_uid: str) -> Manifest | None:
         """What one attempt brought home, whatever became of it."""
         return read_record(self._at.manifest(job_uid, pod_uid), Manifest)
+
+    def arrival(self, job_uid: str, pod_uid: str) -> Arrival | None:
+        """Who brought a complete attempt home; cheap however many files it has."""
+        return read_record(self._at.manifest(job_uid, pod_uid), Arrival)
 
     def manifest_bytes(self, job_uid: str, pod_uid: str) -> bytes | None:
         """The same as it is kept: a `Manifest` in JSON."""

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 from cachetools import TTLCache
-from edgewise_agent.wire import OFFSET_HEADER, SHA256, UID, BlobStatus, UploadPlan
+from edgewise_agent.wire import OFFSET_HEADER, SHA256, UID, BlobStatus, UploadPlan, UploadStatus, Verdict
 from msgspec import DecodeError, ValidationError, convert, json
 
 from edgewise.gateway.cluster import Cluster, EdgeJobView
@@ -178,10 +178,37 @@ class Uploads:
         self._completed(job_uid, pod_uid)
         return json_response(manifest)
 
+    async def get_status(self, request: web.Request) -> web.Response:
+        """GET: whether a complete upload is settled, so that its device need not keep a copy.
+
+        The operator's verdict is in the job's status before it is here: whoever reads it here may rely on both.
+        """
+        job_uid, pod_uid = _uids(request)
+        node = await self._identity.agent_node(request)
+        arrival = await self._volume.arrival(job_uid, pod_uid)
+        if arrival is None:
+            raise Refusal(
+                HTTPStatus.TOO_EARLY,
+                "NotComplete",
+                f"The upload {job_uid}/{pod_uid} is not complete here: PUT its plan, and send what is missing.",
+            )
+        if arrival.node != node:
+            raise _not_yours(arrival.namespace, arrival.job, pod_uid, arrival.node, node)
+        settled = await self._volume.verdict(job_uid, pod_uid) is not Verdict.PENDING
+        return json_response(UploadStatus(missing=(), complete=True, settled=settled))
+
     async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> EdgeJobView:
         """The job, once its status is seen to have that attempt in that pod on that node."""
         view = await self._live_job(plan.namespace, plan.job, job_uid, pod_uid, node)
         attempt = view.attempt_of(pod_uid)
+        if attempt is None and view.has_passed(plan.attempt):
+            await self._give_up(plan.namespace, plan.job, job_uid, pod_uid, node)
+            raise Refusal(
+                HTTPStatus.GONE,
+                "AttemptForgotten",
+                f"The status of EdgeJob {plan.namespace}/{plan.job} has later attempts than number {plan.attempt} in "
+                f"pod {pod_uid}, and not this one: nothing of it can be the job's results. Discard them.",
+            )
         if attempt is None:
             raise Refusal(
                 HTTPStatus.TOO_EARLY,
@@ -230,18 +257,22 @@ class Uploads:
         if view is not None and view.metadata.uid == job_uid:
             self._alive[job_uid] = True
             return view
-        upload = await self._known_upload(job_uid, pod_uid)
-        # Only what came from this node, for the job of this name: a plan may say anything.
-        if upload is not None and (upload.node, upload.namespace, upload.job) == (node, namespace, job):
-            self._known.pop((job_uid, pod_uid), None)
-            async with self._turns.take(f"{job_uid}/{pod_uid}"):
-                await self._volume.discard(job_uid, pod_uid)
-            self._quotas.release(job_uid, pod_uid)
+        await self._give_up(namespace, job, job_uid, pod_uid, node)
         raise Refusal(
             HTTPStatus.GONE,
             "JobGone",
             f"EdgeJob {namespace}/{job} with UID {job_uid} is deleted: discard these results.",
         )
+
+    async def _give_up(self, namespace: str, job: str, job_uid: str, pod_uid: str, node: str) -> None:
+        """Drops what came from this node, for the job of this name: a plan may say anything."""
+        upload = await self._known_upload(job_uid, pod_uid)
+        if upload is None or (upload.node, upload.namespace, upload.job) != (node, namespace, job):
+            return
+        self._known.pop((job_uid, pod_uid), None)
+        async with self._turns.take(f"{job_uid}/{pod_uid}"):
+            await self._volume.discard(job_uid, pod_uid)
+        self._quotas.release(job_uid, pod_uid)
 
     @asynccontextmanager
     async def _writing(self, job_uid: str, pod_uid: str, sha256: str) -> AsyncIterator[BlobWriter]:

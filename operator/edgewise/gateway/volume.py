@@ -10,7 +10,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from edgewise_agent.wire import Manifest, ResultFile, UploadPlan, UploadStatus, Verdict
 
 from edgewise.gateway.partial import BlobWriter
-from edgewise.gateway.records import AcceptedPlan, Expirable, JobIdentity, KeptAttempt, RemovedNote
+from edgewise.gateway.records import AcceptedPlan, Arrival, Expirable, JobIdentity, KeptAttempt, RemovedNote
 from edgewise.gateway.store import Store
 from edgewise.gateway.turns import Turns
 
@@ -120,6 +120,14 @@ class Volume:
     async def new_bytes(self, job_uid: str, sizes: Mapping[str, int]) -> int:
         """`Store.new_bytes`."""
         return await self.run(self._store.new_bytes, job_uid, sizes)
+
+    async def arrival(self, job_uid: str, pod_uid: str) -> Arrival | None:
+        """`Store.arrival`."""
+        return await self.run(self._store.arrival, job_uid, pod_uid)
+
+    async def verdict(self, job_uid: str, pod_uid: str) -> Verdict:
+        """`Store.verdict`."""
+        return await self.run(self._store.verdict, job_uid, pod_uid)
 
     async def plan(self, job_uid: str, pod_uid: str) -> AcceptedPlan | None:
         """`Store.plan`."""
