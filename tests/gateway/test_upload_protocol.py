@@ -15,6 +15,7 @@ from tests.gateway.sending import FACES, LOG, SECOND_UPLOAD, UPLOAD, complete, m
 from tests.gateway.surroundings import (
     JOB_UID,
     OTHER_JOB_UID,
+    OTHER_POD_UID,
     POD_UID,
     World,
     eventually,
