@@ -2,7 +2,7 @@
 
 The model holds what must survive: the bytes that were committed, the manifests that were written, the one attempt that
 is published. Any step may be killed before any of its changes to the disk; the store is then opened anew and the step
-done again, as agents, operator and rounds do. A crash between steps leaves on the disk what a power cut may leave there.
+done again, as agents, operator and rounds do. A crash between steps leaves what a power cut may leave on the disk.
 """
 
 import hashlib

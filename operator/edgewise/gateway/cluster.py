@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 from edgewise_agent.wire import UID
 from msgspec import DecodeError, Struct, field, json
 
-from edgewise.api.text import parse_duration
 from edgewise.kube.client import KubeClient, Refused, Unreachable
 from edgewise.kube.tokens import User
+from edgewise.notation import parse_duration
 
 logger = logging.getLogger(__name__)
 

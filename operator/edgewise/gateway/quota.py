@@ -14,11 +14,11 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from edgewise.api.quantities import parse_quantity
 from edgewise.gateway.cluster import Cluster
 from edgewise.gateway.identity import asking
 from edgewise.gateway.problems import Refusal
 from edgewise.gateway.volume import Volume
+from edgewise.notation import parse_quantity
 
 logger = logging.getLogger(__name__)
 
