@@ -119,6 +119,13 @@ def test_refused_files_make_partial_results() -> None:
     assert reason(shown, "Complete")[0] == "PartialResults"
 
 
+def test_of_many_files_the_first_hundred_are_listed_and_all_are_counted() -> None:
+    shown = status(planned(jobs=(job(),), pods=(DONE,), manifests=(manifest(DONE, files=250),)))
+    assert shown.results is not None
+    assert len(shown.results.files) == 100
+    assert (shown.results.file_count, shown.results.bytes_, shown.results.sent_bytes) == (250, 2500, 2500)
+
+
 def test_an_app_that_writes_nothing_fails_with_what_to_do() -> None:
     shown = status(planned(jobs=(job(),), pods=(DONE,), manifests=(manifest(DONE, files=0),)))
     assert shown.phase is Phase.FAILED
