@@ -254,12 +254,20 @@ class Uploader:
             if self._gateway.status(held.entry.asked.job_uid, held.entry.pod_uid).settled:
                 self._table.drop_copy(held)
         except TooEarly as answer:
-            _log.warning("the gateway has lost the results of pod %s, they are sent again: %s", pod, answer)
+            _log.warning(
+                "the gateway does not have the results of pod %s any more, sending them again: %s", pod, answer
+            )
             self._table.send_again(held)
         except Unwanted:
             self._table.drop_copy(held)
         except (Refused, Conflict, Deferred, OSError) as problem:
             _log.info("whether the results of pod %s are settled is asked again: %s", pod, problem)
+        except (Unreachable, Stopping):
+            raise
+        except Exception:  # the edge, as in `_send`
+            with self._counting:
+                self.errors += 1
+            _log.exception("whether the results of pod %s are settled can't be asked", pod)
         self._table.spool.sweep()
 
     def _check_later(self, held: Held) -> None:

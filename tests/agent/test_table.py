@@ -1,5 +1,6 @@
 """Volumes over crashes, power cuts and kubelet's own lapses: what the journal and the spool make of them."""
 
+import errno
 import json
 import time
 from dataclasses import replace
@@ -197,6 +198,23 @@ def test_a_kept_copy_outlives_restarts_and_the_hour_of_reports(
     assert (states(again), kept(again)) == ([VolumeState.DONE], [])
     assert list((settings.plugin_dir / "spool").iterdir()) == []
     assert (states(restarted(settings)), kept(restarted(settings))) == ([VolumeState.DONE], [])
+
+
+def test_a_disk_that_is_too_full_for_the_journal_loses_its_copies_all_the_same(
+    table: VolumeTable, pod: Pod, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledged(table, pod, a_csv="1")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr("edgewise_agent.journal.write_durably", full)
+        table.drop_copy(table.kept()[0])
+    for one in (table, restarted(settings)):
+        one.spool.sweep()
+        assert (states(one), kept(one)) == ([VolumeState.DONE], [])
+    assert list((settings.plugin_dir / "spool").iterdir()) == []
 
 
 def test_a_copy_can_be_sent_again_over_a_restart(table: VolumeTable, pod: Pod, settings: Settings) -> None:

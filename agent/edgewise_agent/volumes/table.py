@@ -279,7 +279,7 @@ class VolumeTable:
             if volume is None or volume.state not in WAITING:
                 return
             size = volume.bytes_
-            self._write(volume, finish)
+            self._write_finish(volume, finish)
             self._become(volume, finish.state)
             volume.bytes_, volume.message = finish.bytes_, finish.message
             volume.sent_bytes = finish.bytes_ if finish.state is VolumeState.DONE else 0
@@ -295,9 +295,11 @@ class VolumeTable:
             volume = self._same(held)
             if volume is None or volume.entry.finish is None or not volume.is_kept:
                 return
-            self._write(volume, replace(volume.entry.finish, kept=False))
-            volume.copy_bytes, volume.since = 0, time.monotonic()
+            # The folder first: a disk that is too full for the journal must not keep what fills it.
             self.spool.let_go(volume.entry.volume_id)
+            volume.entry = replace(volume.entry, finish=replace(volume.entry.finish, kept=False))
+            volume.copy_bytes, volume.since = 0, time.monotonic()
+            self._journal.write(volume.entry)
 
     def send_again(self, held: Held) -> None:
         """Take the acknowledgement of a kept volume as never given: its files wait to be sent."""
@@ -305,7 +307,7 @@ class VolumeTable:
             volume = self._same(held)
             if volume is None or not volume.is_kept:
                 return
-            self._write(volume, None)
+            self._write_finish(volume, None)
             self._become(volume, VolumeState.SPOOLED)
             volume.copy_bytes = 0
             self._changed()
@@ -328,7 +330,7 @@ class VolumeTable:
             over_limit = copies + self.usage().bytes_ > self._settings.spool_limit_bytes
         return over_limit or free_bytes(self._settings.kubelet_root) < self._settings.free_space_floor_bytes
 
-    def _write(self, volume: _Volume, finish: Finish | None) -> None:
+    def _write_finish(self, volume: _Volume, finish: Finish | None) -> None:
         entry = replace(volume.entry, finish=finish)
         self._journal.write(entry)
         volume.entry = entry
