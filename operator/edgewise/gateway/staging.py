@@ -8,6 +8,7 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Set
 from datetime import datetime
 
 from edgewise_agent.wire import BlobStatus, Manifest, ResultFile, UploadPlan, UploadStatus
@@ -62,10 +63,8 @@ class Staging:
         make_folder(folder)
         accepted = AcceptedPlan(node=node, plan=plan)
         if before != accepted:
-            if before is not None and any(
-                self._at.blob(job.uid, sha256).exists() for sha256 in sizes_of(before.plan).keys() - sizes_of(plan)
-            ):
-                self._results.begin_removal(job.uid)  # of what was verified for the plan before; the next round ends it
+            if before is not None:
+                self._give_up_verified(job.uid, sizes_of(before.plan).keys() - sizes_of(plan).keys())
             replace_file(self._at.plan(job.uid, pod_uid), json.encode(accepted), self._at.scratch)
         wanted = sizes_of(plan)
         for leftover in folder.glob("*.part"):  # of the plan before, also if a crash came between
@@ -160,6 +159,11 @@ class Staging:
         return found
 
     # ---- inside
+
+    def _give_up_verified(self, job_uid: str, contents: Set[str]) -> None:
+        """If any of these was verified already, the next round is to remove what nobody counts on."""
+        if any(self._at.blob(job_uid, sha256).exists() for sha256 in contents):
+            self._results.begin_removal(job_uid)
 
     def _missing(self, job_uid: str, pod_uid: str, plan: UploadPlan) -> tuple[BlobStatus, ...]:
         missing = []
