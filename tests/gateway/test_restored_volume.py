@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -93,7 +94,7 @@ async def test_results_that_only_the_status_knows_are_said_to_be_lost(world: Wor
         assert (await published(user)).state == "Complete"
 
 
-async def status(session: aiohttp.ClientSession) -> tuple[int, UploadStatus | Problem]:
+async def status(session: aiohttp.ClientSession) -> tuple[int, Any]:
     """What the gateway says of the attempt's complete upload."""
     async with session.get(UPLOAD) as response:
         body = await response.read()

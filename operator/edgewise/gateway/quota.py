@@ -91,6 +91,11 @@ class Quotas:
                 f"{ANNOTATION} on the Namespace.",
             )
 
+    async def recount(self, job_uid: str, pod_uid: str, sizes: Mapping[str, int]) -> None:
+        """A part of the upload is stored and counts as that: from now on its place is for the rest."""
+        if (place := self._admitted.get((job_uid, pod_uid))) is not None:
+            self._admitted[job_uid, pod_uid] = place[0], await self._volume.new_bytes(job_uid, sizes)
+
     def release(self, job_uid: str, pod_uid: str) -> None:
         """The upload is over: from now on what it has stored counts."""
         self._admitted.pop((job_uid, pod_uid), None)

@@ -146,13 +146,14 @@ class Uploads:
     async def post_complete(self, request: web.Request) -> web.Response:
         """POST: verifies every blob and answers with the manifest, which a power cut can't take away any more."""
         job_uid, pod_uid = _uids(request)
-        await self._upload_of(request, job_uid, pod_uid)
+        upload = await self._upload_of(request, job_uid, pod_uid)
         async with self._turns.take(f"{job_uid}/{pod_uid}"):
             try:
                 manifest = await self._volume.complete(job_uid, pod_uid)
             except NoPlan:
                 raise _no_plan(job_uid, pod_uid) from None
             except BytesMissing as missing:
+                await self._quotas.recount(job_uid, pod_uid, upload.sizes)
                 blobs = ", ".join(f"{blob.sha256} from byte {blob.offset}" for blob in missing.blobs[:5])
                 raise Refusal(
                     HTTPStatus.CONFLICT,
