@@ -49,6 +49,7 @@ class Measurer:
         """Measure every live volume once, and force changes to disk when that is due."""
         self._give_way()
         started_ns, now = time.time_ns(), time.monotonic()
+        self._make_room()
         sync = self._synced_at is None or now - self._synced_at >= self._settings.sync_seconds
         for held in self._table.live():
             try:
@@ -60,6 +61,13 @@ class Measurer:
         if sync:
             self._synced_at, self._synced_until_ns = now, started_ns - _SLACK_NS
         measure_spooled(self._table)
+
+    def _make_room(self) -> None:
+        """Before any pod is said to be over its limit, copies that are kept for safety's sake must have gone."""
+        try:
+            self._table.make_room()
+        except OSError as error:
+            _log.warning("copies of acknowledged results can't be removed, trying again: %s", error)
 
     def _measure(self, held: Held, changed_since_ns: int | None) -> None:
         bytes_ = entries = 0

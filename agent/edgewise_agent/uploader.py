@@ -2,7 +2,8 @@
 
 This module owns the order, the waits and the resumption of uploads. Whatever is cut off goes on at the offset that the
 gateway names. It reads files in blocks, so its memory does not grow with them, and it gives a volume up only when the
-gateway has acknowledged it or says that its job is gone. Where the app wants it, finished files go ahead of its end.
+gateway has acknowledged it and settled it with the operator, or says that its job is gone. Where the app wants it,
+finished files go ahead of its end. docs/decisions/copies-until-settled.md says why an acknowledgement is not enough.
 """
 
 import asyncio
@@ -38,6 +39,9 @@ REFUSED_AGAIN_SECONDS: Final = 3600.0
 FAILED_AGAIN_SECONDS: Final = 60.0
 AHEAD_SECONDS: Final = 15.0
 """How often a running app's folder is searched for finished files."""
+FIRST_CHECK_SECONDS: Final = 10.0
+MOST_CHECK_SECONDS: Final = 600.0
+"""How often the gateway is asked at least whether what it acknowledged is settled."""
 PLAIN_SECONDS: Final = 3600.0
 """How long a gateway is believed that takes no compressed bodies: it may be replaced by one that does."""
 
@@ -72,6 +76,8 @@ class Uploader:
         self._not_before: dict[str, float] = {}
         self._ahead = Ahead()
         self._ahead_not_before: dict[str, float] = {}
+        self._check_backoffs: dict[str, Backoff] = {}
+        self._check_not_before: dict[str, float] = {}
         self._plain_until = 0.0
         self._counting = threading.Lock()
         self.sent_bytes = 0
@@ -101,15 +107,20 @@ class Uploader:
             self._stopping.set()
 
     def _sendable(self) -> list[Held]:
-        """The volumes to send, each with its true size: the lanes go by it. What has ended comes first."""
+        """The volumes to send or to ask about, with their true sizes: lanes go by it. What has ended comes first."""
         measure_spooled(self._table)
-        return [*self._table.waiting(), *(held for held in self._table.live() if wants_ahead(held.entry))]
+        ahead = (held for held in self._table.live() if wants_ahead(held.entry))
+        kept = self._table.kept()
+        for held in kept:
+            if held.entry.volume_id not in self._check_not_before:
+                self._check_later(held)
+        return [*self._table.waiting(), *ahead, *kept]
 
     async def _carry(self, held: Held) -> None:
         """Send one volume as far as it goes now, in its lane."""
         began = time.monotonic()
         try:
-            await asyncio.to_thread(self._send_ahead if held.state is VolumeState.LIVE else self._send, held)
+            await asyncio.to_thread(self._step_for(held.state), held)
         except Unreachable as error:
             # What several lanes find out at once is one failure.
             if began >= self._gateway_not_before:
@@ -122,14 +133,35 @@ class Uploader:
             self._lanes.leave(held)
             self._wake.set()
 
+    def _step_for(self, state: VolumeState) -> Callable[[Held], None]:
+        match state:
+            case VolumeState.LIVE:
+                return self._send_ahead
+            case VolumeState.DONE:
+                return self._check
+            case _:
+                return self._send
+
     def _due_in(self, held: Held) -> float:
-        waits = self._ahead_not_before if held.state is VolumeState.LIVE else self._not_before
+        match held.state:
+            case VolumeState.LIVE:
+                waits = self._ahead_not_before
+            case VolumeState.DONE:
+                waits = self._check_not_before
+            case _:
+                waits = self._not_before
         return max(self._gateway_not_before, waits.get(held.entry.volume_id, 0.0)) - time.monotonic()
 
     def _forget_all_but(self, volume_ids: set[str]) -> None:
-        for waits in (self._not_before, self._ahead_not_before, self._backoffs):
-            for volume_id in waits.keys() - volume_ids:
-                del waits[volume_id]
+        for known in (
+            self._not_before,
+            self._ahead_not_before,
+            self._check_not_before,
+            self._backoffs,
+            self._check_backoffs,
+        ):
+            for volume_id in known.keys() - volume_ids:
+                del known[volume_id]
         self._ahead.forget_all_but(volume_ids)
 
     async def _pause(self, seconds: float | None) -> None:
@@ -214,6 +246,36 @@ class Uploader:
             for _ in self._send_blob(held, Path(held.entry.target), files[blob.sha256], blob.offset):
                 self._check_current(held)
 
+    def _check(self, held: Held) -> None:
+        """Ask what became of an acknowledged volume: its copy may go, or must be sent again. Raises `Unreachable`."""
+        pod = f"{held.entry.namespace}/{held.entry.pod_name}"
+        self._check_later(held)
+        try:
+            if self._gateway.status(held.entry.asked.job_uid, held.entry.pod_uid).settled:
+                self._table.drop_copy(held)
+        except TooEarly as answer:
+            _log.warning(
+                "the gateway does not have the results of pod %s any more, sending them again: %s", pod, answer
+            )
+            self._table.send_again(held)
+        except Unwanted:
+            self._table.drop_copy(held)
+        except (Refused, Conflict, Deferred, OSError) as problem:
+            _log.info("whether the results of pod %s are settled is asked again: %s", pod, problem)
+        except (Unreachable, Stopping):
+            raise
+        except Exception:  # the edge, as in `_send`
+            with self._counting:
+                self.errors += 1
+            _log.exception("whether the results of pod %s are settled can't be asked", pod)
+        self._table.spool.sweep()
+
+    def _check_later(self, held: Held) -> None:
+        backoff = self._check_backoffs.setdefault(
+            held.entry.volume_id, Backoff(FIRST_CHECK_SECONDS, MOST_CHECK_SECONDS)
+        )
+        self._check_not_before[held.entry.volume_id] = time.monotonic() + backoff.failed()
+
     def _check_current(self, held: Held) -> None:
         self._check_stopping()
         if not self._table.is_current(held):
@@ -277,7 +339,7 @@ class Uploader:
             plan.refused_count,
             plan.skipped,
         )
-        self._table.finish(held, Finish(state=VolumeState.DONE, bytes_=total))
+        self._table.finish(held, Finish(state=VolumeState.DONE, bytes_=total, kept=True))
 
     def _send_blob(self, held: Held, root: Path, file: PlannedFile, offset: int) -> Iterator[int]:
         """Send one file below `root` from `offset` on; yields the offset that the gateway holds after each chunk."""

@@ -14,6 +14,10 @@ Uploads, agent to gateway. Content is addressed by its SHA-256, so two files wit
     PUT   {gateway}/v1/uploads/{jobUID}/{podUID}                  UploadPlan -> 200 UploadStatus
     PATCH {gateway}/v1/uploads/{jobUID}/{podUID}/blobs/{sha256}   bytes, header Upload-Offset -> 200 BlobStatus
     POST  {gateway}/v1/uploads/{jobUID}/{podUID}/complete         -> 200 Manifest, after fsync of file and folder
+    GET   {gateway}/v1/uploads/{jobUID}/{podUID}                  -> 200 UploadStatus, complete; 425 not complete here
+
+After the manifest the agent keeps its copy until a GET says `settled`; on a 425 it begins again, since the gateway's
+volume was put back to an older state.
 
 Every other answer is a `Problem`: 403 not this agent's pod, 409 wrong offset (the body is a `BlobStatus` with the
 right one) or bytes missing, 410 the job is gone (discard), 415 a Content-Encoding that the gateway does not know, 422 a
@@ -93,7 +97,7 @@ class VolumeState(Enum):
     """the pod has ended; waiting to be sent"""
     SENDING = "Sending"
     DONE = "Done"
-    """the gateway has acknowledged the manifest"""
+    """the gateway has acknowledged the manifest; the device may hold its copy for a while yet"""
     DISCARDED = "Discarded"
     """its job is gone, so nobody wants it any more"""
     FAILED = "Failed"
@@ -196,10 +200,14 @@ class BlobStatus(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class UploadStatus(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is still to send: every blob of the plan whose offset is short of its size. `complete`: all is done."""
+    """What is still to send: every blob of the plan whose offset is short of its size. `complete`: all is done.
+
+    `settled`: the operator's final verdict is kept here, too, so the device need not keep its copy. Only a GET says so.
+    """
 
     missing: tuple[BlobStatus, ...]
     complete: bool = False
+    settled: bool = False
 
 
 class ResultFile(Struct, frozen=True, kw_only=True, rename="camel"):

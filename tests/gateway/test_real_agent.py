@@ -15,7 +15,7 @@ from edgewise_agent.wire import UploadStatus
 from msgspec import json
 
 from tests.gateway.sending import FACES, LOG
-from tests.gateway.surroundings import JOB_UID, POD_UID, World, plan_of, sha256
+from tests.gateway.surroundings import JOB_UID, POD_UID, World, eventually, plan_of, sha256
 from tests.gateway.tars import APP, tar_of
 
 
@@ -59,7 +59,15 @@ def bring_home(agent: Gateway) -> None:
 
 async def test_an_attempt_comes_home(world: World, tmp_path: Path) -> None:
     async with world.gateway():
-        await asyncio.to_thread(bring_home, agent_of(world, tmp_path, "agent-1"))
+        agent = agent_of(world, tmp_path, "agent-1")
+        with pytest.raises(TooEarly, match="NotComplete"):
+            await asyncio.to_thread(agent.status, JOB_UID, POD_UID)
+        await asyncio.to_thread(bring_home, agent)
+
+        async def settled() -> bool:
+            return (await asyncio.to_thread(agent.status, JOB_UID, POD_UID)).settled
+
+        await eventually(settled, "its device need keep no copy")
 
 
 async def test_refusals_mean_what_the_agent_takes_them_for(world: World, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import DecodeError, Raw, Struct, field, json
 from pydantic import ValidationError
 
-from edgewise.api import EdgeApp, EdgeJob, PlacementStatus, parse_quantity
+from edgewise.api import EdgeApp, EdgeJob, PlacementStatus
 from edgewise.domain.images import full_name
 from edgewise.domain.pods import (
     ATTEMPT_LABEL,
@@ -19,6 +19,7 @@ from edgewise.domain.pods import (
     PLACEMENT_ANNOTATION,
 )
 from edgewise.domain.views import AppView, JobView, Key, KubeNode, PodPhase, PodView, Taint
+from edgewise.notation import parse_quantity
 
 
 class Owner(Struct, frozen=True):

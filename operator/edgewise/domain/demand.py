@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from edgewise.api import EdgeAppSpec, EdgeJobSpec, parse_quantity
+from edgewise.api import EdgeAppSpec, EdgeJobSpec
 from edgewise.domain.views import BeatView, Installation, Key, NodeView, PodPhase, PodView
+from edgewise.notation import parse_quantity
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,8 @@ def lacking(one: Candidacy) -> tuple[str, ...]:
 def seed_score(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
     """The device's own score, whatever the job; close scores are decided by what the device has of the app."""
     scored, lacks = device_score(one.node, one.usage), lacking(one)
-    return replace(scored, order=(-scored.score / ALIKE ** len(lacks), -scored.score), lacks=lacks)
+    order = -scored.score / ALIKE ** len(lacks), -scored.score
+    return Ranking(scored.score, scored.factors, order, scored.takes, scored.notes, lacks=lacks)
 
 
 def expected_finish(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:

@@ -4,9 +4,9 @@ gateway's."""
 from collections.abc import Sequence
 from datetime import datetime
 
-from edgewise.api import parse_duration
 from edgewise.domain.actions import DeletePod
 from edgewise.domain.views import JobView, PodView
+from edgewise.notation import parse_duration
 
 
 def retain(job: JobView, pods: Sequence[PodView], now: datetime) -> tuple[list[DeletePod], datetime | None]:
