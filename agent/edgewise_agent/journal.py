@@ -27,17 +27,22 @@ _log = logging.getLogger(__name__)
 
 
 class Finish(Struct, frozen=True, kw_only=True, rename="camel"):
-    """How a volume ended: Done or Discarded, and what the last beats about it say."""
+    """How a volume ended: Done or Discarded, and what the last beats about it say.
+
+    `kept`: the spool still holds a copy of what the gateway has acknowledged, until that is settled.
+    """
 
     state: VolumeState
     bytes_: int = 0
     message: Message = ""
+    kept: bool = False
 
 
 class Entry(Struct, frozen=True, kw_only=True, rename="camel"):
     """What the agent promised about one volume. `target` is the folder that kubelet mounts into the pod, if any.
 
-    `finish` is set once nothing is left to send; what the volume held may then be removed at any time.
+    `finish` is set once nothing is left to send; what the volume held may then be removed at any time, but for a copy
+    that is kept.
     """
 
     volume_id: VolumeID

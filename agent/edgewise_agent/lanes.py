@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edgewise_agent.volumes.table import Held
+from edgewise_agent.volumes.table import WAITING, Held
 from edgewise_agent.wire import VolumeState
 
 SMALL_BYTES: Final = 4 * 2**20
@@ -24,9 +24,10 @@ PATIENCE_SECONDS: Final = 600.0
 
 
 def in_order(due: Iterable[Held], waited: Mapping[str, float]) -> list[Held]:
-    """Who goes first: results of ended pods, then finished files of running ones, then logs alone; each oldest first.
+    """Who goes first: results of ended pods, then finished files of running ones, then logs alone; each as in `due`.
 
-    `waited` is for how many seconds, by volume ID; over `PATIENCE_SECONDS`, the last are the first.
+    What is only asked about takes a moment, and comes with its like. `waited` is for how many seconds, by volume ID;
+    over `PATIENCE_SECONDS`, the last are the first.
     """
 
     def rank(held: Held) -> int:
@@ -76,13 +77,13 @@ class Lanes:
             for held in due:
                 if held.entry.volume_id in self._taken:
                     continue
-                many_files = held.entry.asked.max_files > MANY_FILES and not is_ahead(held)
+                many_files = held.entry.asked.max_files > MANY_FILES and held.state in WAITING
                 if many_files and any(place.many_files for place in self._taken.values()):
                     continue
                 if (place := self._place_for(held, many_files=many_files)) is not None:
                     self._taken[held.entry.volume_id] = place
                     started.append(held)
-                elif not is_ahead(held) and not held.entry.logs_only:
+                elif held.state in WAITING and not held.entry.logs_only:
                     self._results_wait = True
         return started
 

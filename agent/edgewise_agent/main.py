@@ -95,7 +95,7 @@ class Agent:
             self._bundles.held,
         )
         self._pod_logs = PodLogs(settings, self._table)
-        self._measurer = Measurer(settings, self._table)
+        self._measurer = Measurer(settings, self._table, self._bundles.give_way)
         self._node = NodeService(settings, self._table, self._bundles)
         self._registration = RegistrationService(settings)
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,9 +29,11 @@ _log = logging.getLogger(__name__)
 class Measurer:
     """Measures the table's volumes every `measure_seconds`, and more rarely where that takes long."""
 
-    def __init__(self, settings: Settings, table: VolumeTable) -> None:
+    def __init__(self, settings: Settings, table: VolumeTable, give_way: Callable[[], None] = lambda: None) -> None:
+        """`give_way` frees space on a device that is under its floor, where something can be spared."""
         self._settings = settings
         self._table = table
+        self._give_way = give_way
         self._synced_at: float | None = None
         self._synced_until_ns = 0
 
@@ -44,7 +47,9 @@ class Measurer:
 
     def measure_all(self) -> None:
         """Measure every live volume once, and force changes to disk when that is due."""
+        self._give_way()
         started_ns, now = time.time_ns(), time.monotonic()
+        self._make_room()
         sync = self._synced_at is None or now - self._synced_at >= self._settings.sync_seconds
         for held in self._table.live():
             try:
@@ -56,6 +61,13 @@ class Measurer:
         if sync:
             self._synced_at, self._synced_until_ns = now, started_ns - _SLACK_NS
         measure_spooled(self._table)
+
+    def _make_room(self) -> None:
+        """Before any pod is said to be over its limit, copies that are kept for safety's sake must have gone."""
+        try:
+            self._table.make_room()
+        except OSError as error:
+            _log.warning("copies of acknowledged results can't be removed, trying again: %s", error)
 
     def _measure(self, held: Held, changed_since_ns: int | None) -> None:
         bytes_ = entries = 0

@@ -2,7 +2,8 @@
 
 This module owns the waits and the resumption of uploads. Whatever is cut off goes on at the offset that the
 gateway names. It reads files in blocks, so its memory does not grow with them, and it gives a volume up only when the
-gateway has acknowledged it or says that its job is gone. Where the app wants it, finished files go ahead of its end.
+gateway has acknowledged it and settled it with the operator, or says that its job is gone. Where the app wants it,
+finished files go ahead of its end. docs/decisions/copies-until-settled.md says why an acknowledgement is not enough.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from edgewise_agent.ahead import Ahead, wants_ahead
 from edgewise_agent.backoff import Backoff
 from edgewise_agent.collect import collect, collect_logs
 from edgewise_agent.journal import Finish
-from edgewise_agent.lanes import MANY_FILES, Lanes, in_order, is_ahead
+from edgewise_agent.lanes import MANY_FILES, Lanes, in_order
 from edgewise_agent.measure import measure_spooled
 from edgewise_agent.tree import open_below
 from edgewise_agent.uplink.connection import Unreachable
@@ -41,6 +42,9 @@ AHEAD_SECONDS: Final = 15.0
 """How often a running app's folder is searched for finished files."""
 TURN_SECONDS: Final = 30.0
 """What goes ahead gives its lane to results that wait for one, but not before it had it for so long."""
+FIRST_CHECK_SECONDS: Final = 10.0
+MOST_CHECK_SECONDS: Final = 600.0
+"""How often the gateway is asked at least whether what it acknowledged is settled."""
 PLAIN_SECONDS: Final = 3600.0
 """How long a gateway is believed that takes no compressed bodies: it may be replaced by one that does."""
 
@@ -81,6 +85,8 @@ class Uploader:
         self._waiting_since: dict[str, float] = {}
         self._ahead = Ahead()
         self._ahead_not_before: dict[str, float] = {}
+        self._check_backoffs: dict[str, Backoff] = {}
+        self._check_not_before: dict[str, float] = {}
         self._plain_until = 0.0
         self._counting = threading.Lock()
         self.sent_bytes = 0
@@ -117,9 +123,14 @@ class Uploader:
             self._stopping.set()
 
     def _sendable(self) -> list[Held]:
-        """The volumes to send, oldest first, each with its true size: the lanes go by it."""
+        """The volumes to send or to ask about, oldest first, each with its true size: the lanes go by it."""
         measure_spooled(self._table)
-        return [*self._table.waiting(), *(held for held in self._table.live() if wants_ahead(held.entry))]
+        ahead = (held for held in self._table.live() if wants_ahead(held.entry))
+        kept = self._table.kept()
+        for held in kept:
+            if held.entry.volume_id not in self._check_not_before:
+                self._check_later(held)
+        return [*self._table.waiting(), *ahead, *kept]
 
     def _due(self, held_now: list[Held]) -> list[Held]:
         """Those whose time has come, the first before others."""
@@ -134,7 +145,7 @@ class Uploader:
         began = time.monotonic()
         self._waiting_since.pop(held.entry.volume_id, None)
         try:
-            await asyncio.to_thread(self._send_ahead if is_ahead(held) else self._send, held)
+            await asyncio.to_thread(self._step_for(held.state), held)
         except Unreachable as error:
             # What several lanes find out at once is one failure.
             if began >= self._gateway_not_before:
@@ -147,14 +158,36 @@ class Uploader:
             self._lanes.leave(held)
             self._wake.set()
 
+    def _step_for(self, state: VolumeState) -> Callable[[Held], None]:
+        match state:
+            case VolumeState.LIVE:
+                return self._send_ahead
+            case VolumeState.DONE:
+                return self._check
+            case _:
+                return self._send
+
     def _due_in(self, held: Held) -> float:
-        waits = self._ahead_not_before if is_ahead(held) else self._not_before
+        match held.state:
+            case VolumeState.LIVE:
+                waits = self._ahead_not_before
+            case VolumeState.DONE:
+                waits = self._check_not_before
+            case _:
+                waits = self._not_before
         return max(self._gateway_not_before, waits.get(held.entry.volume_id, 0.0)) - time.monotonic()
 
     def _forget_all_but(self, volume_ids: set[str]) -> None:
-        for waits in (self._not_before, self._ahead_not_before, self._backoffs, self._waiting_since):
-            for volume_id in waits.keys() - volume_ids:
-                del waits[volume_id]
+        for known in (
+            self._not_before,
+            self._ahead_not_before,
+            self._check_not_before,
+            self._backoffs,
+            self._check_backoffs,
+            self._waiting_since,
+        ):
+            for volume_id in known.keys() - volume_ids:
+                del known[volume_id]
         self._ahead.forget_all_but(volume_ids)
 
     async def _pause(self, seconds: float | None) -> None:
@@ -269,6 +302,36 @@ class Uploader:
             for _ in self._send_blob(held, Path(held.entry.target), files[blob.sha256], blob.offset):
                 check()
 
+    def _check(self, held: Held) -> None:
+        """Ask what became of an acknowledged volume: its copy may go, or must be sent again. Raises `Unreachable`."""
+        pod = f"{held.entry.namespace}/{held.entry.pod_name}"
+        self._check_later(held)
+        try:
+            if self._gateway.status(held.entry.asked.job_uid, held.entry.pod_uid).settled:
+                self._table.drop_copy(held)
+        except TooEarly as answer:
+            _log.warning(
+                "the gateway does not have the results of pod %s any more, sending them again: %s", pod, answer
+            )
+            self._table.send_again(held)
+        except Unwanted:
+            self._table.drop_copy(held)
+        except (Refused, Conflict, Deferred, OSError) as problem:
+            _log.info("whether the results of pod %s are settled is asked again: %s", pod, problem)
+        except (Unreachable, Stopping):
+            raise
+        except Exception:  # the edge, as in `_send`
+            with self._counting:
+                self.errors += 1
+            _log.exception("whether the results of pod %s are settled can't be asked", pod)
+        self._table.spool.sweep()
+
+    def _check_later(self, held: Held) -> None:
+        backoff = self._check_backoffs.setdefault(
+            held.entry.volume_id, Backoff(FIRST_CHECK_SECONDS, MOST_CHECK_SECONDS)
+        )
+        self._check_not_before[held.entry.volume_id] = time.monotonic() + backoff.failed()
+
     def _check_current(self, held: Held) -> None:
         self._check_stopping()
         if not self._table.is_current(held):
@@ -329,7 +392,7 @@ class Uploader:
             plan.refused_count,
             plan.skipped,
         )
-        self._table.finish(held, Finish(state=VolumeState.DONE, bytes_=total))
+        self._table.finish(held, Finish(state=VolumeState.DONE, bytes_=total, kept=True))
 
     def _send_blob(self, held: Held, root: Path, file: PlannedFile, offset: int) -> Iterator[int]:
         """Send one file below `root` from `offset` on; yields the offset that the gateway holds after each chunk."""

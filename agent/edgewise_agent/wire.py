@@ -14,6 +14,10 @@ Uploads, agent to gateway. Content is addressed by its SHA-256, so two files wit
     PUT   {gateway}/v1/uploads/{jobUID}/{podUID}                  UploadPlan -> 200 UploadStatus
     PATCH {gateway}/v1/uploads/{jobUID}/{podUID}/blobs/{sha256}   bytes, header Upload-Offset -> 200 BlobStatus
     POST  {gateway}/v1/uploads/{jobUID}/{podUID}/complete         -> 200 Manifest, after fsync of file and folder
+    GET   {gateway}/v1/uploads/{jobUID}/{podUID}                  -> 200 UploadStatus, complete; 425 not complete here
+
+After the manifest the agent keeps its copy until a GET says `settled`; on a 425 it begins again, since the gateway's
+volume was put back to an older state.
 
 Every other answer is a `Problem`: 403 not this agent's pod, 409 wrong offset (the body is a `BlobStatus` with the
 right one) or bytes missing, 410 the job is gone (discard), 415 a Content-Encoding that the gateway does not know, 422 a
@@ -56,6 +60,8 @@ ShortName = Annotated[str, Meta(min_length=1, max_length=253)]
 Message = Annotated[str, Meta(max_length=1024)]
 UID = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 SHA256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+HeldBundle = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,63}/[0-9a-f]{64}$")]
+"""A bundle by the namespace that it is of and its SHA-256."""
 FileName = Annotated[str, Meta(min_length=1, max_length=1024)]
 """A file's path relative to the output folder, with `/` between parts; never absolute, without `.` and `..` parts."""
 
@@ -91,7 +97,7 @@ class VolumeState(Enum):
     """the pod has ended; waiting to be sent"""
     SENDING = "Sending"
     DONE = "Done"
-    """the gateway has acknowledged the manifest"""
+    """the gateway has acknowledged the manifest; the device may hold its copy for a while yet"""
     DISCARDED = "Discarded"
     """its job is gone, so nobody wants it any more"""
     FAILED = "Failed"
@@ -140,7 +146,7 @@ class Beat(Struct, frozen=True, kw_only=True, rename="camel"):
     benchmark: Benchmark | None = None
     volumes: Annotated[tuple[VolumeReport, ...], Meta(max_length=1000)] = ()
     agent_version: Annotated[str, Meta(max_length=64)] = ""
-    bundles: Annotated[tuple[SHA256, ...], Meta(max_length=100)] = ()
+    bundles: Annotated[tuple[HeldBundle, ...], Meta(max_length=100)] = ()
     """Bundles that the device holds: jobs that need them start without the gateway."""
 
 
@@ -218,10 +224,14 @@ class BlobStatus(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class UploadStatus(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is still to send: every blob of the plan whose offset is short of its size. `complete`: all is done."""
+    """What is still to send: every blob of the plan whose offset is short of its size. `complete`: all is done.
+
+    `settled`: the operator's final verdict is kept here, too, so the device need not keep its copy. Only a GET says so.
+    """
 
     missing: tuple[BlobStatus, ...]
     complete: bool = False
+    settled: bool = False
 
 
 class ResultFile(Struct, frozen=True, kw_only=True, rename="camel"):

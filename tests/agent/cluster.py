@@ -85,6 +85,8 @@ class Cluster:
         self.bodies: list[tuple[str, int]] = []
         """encoding and length of the body of every PATCH that was taken"""
         self.completed_order: list[str] = []
+        self.settled = False
+        """whether the operator has decided about what is complete"""
         self.bundles: dict[tuple[str, str], bytes] = {}
         """tars by namespace and SHA-256"""
         self.ranges: list[str] = []
@@ -105,6 +107,7 @@ class Cluster:
             [
                 web.post("/v1/beats", self._beat),
                 web.put(path, self._plan),
+                web.get(path, self._status),
                 web.patch(path + "/blobs/{sha256}", self._patch),
                 web.post(path + "/complete", self._complete),
                 web.get("/v1/namespaces/{namespace}/bundles/sha256:{sha256}", self._bundle),
@@ -174,6 +177,12 @@ class Cluster:
         if not upload.accepts(plan):
             return _problem(409, "TooLate", "the plan of the whole is here")
         return _json(UploadStatus(missing=self._missing(upload), complete=upload.manifest is not None))
+
+    async def _status(self, request: web.Request) -> web.Response:
+        upload = self.uploads.get(f"{request.match_info['job']}/{request.match_info['pod']}")
+        if upload is None or upload.manifest is None:
+            return _problem(425, "NotComplete", "PUT the plan first")
+        return _json(UploadStatus(missing=(), complete=True, settled=self.settled))
 
     async def _patch(self, request: web.Request) -> web.Response:
         upload, sha256 = self._upload(request), request.match_info["sha256"]

@@ -294,7 +294,7 @@ async def test_a_killed_agent_still_holds_its_bundles_and_beats_tell_them(bench:
         assert (await bench.beat(lambda _: True, "the first beat")).bundles == ()
         async with connected(bench.settings) as kubelet:
             await kubelet.publish(first)
-        await bench.beat(lambda beat: beat.bundles == (sha256,), "the bundle in a beat")
+        await bench.beat(lambda beat: beat.bundles == (f"demo/{sha256}",), "the bundle in a beat")
         await agent.end(signal.SIGKILL)
     bench.settings.registration_socket.unlink()
     async with bench.agent(GATEWAY_URL="https://127.0.0.1:1"):
@@ -303,5 +303,7 @@ async def test_a_killed_agent_still_holds_its_bundles_and_beats_tell_them(bench:
             await kubelet.publish(second)
             await kubelet.unpublish(first)
         assert second.files() == APP
-        beat = await bench.beat(lambda beat: beat.bundles == (sha256,), "the bundle in a beat of the new agent")
+        beat = await bench.beat(
+            lambda beat: beat.bundles == (f"demo/{sha256}",), "the bundle in a beat of the new agent"
+        )
         assert beat.volumes == ()

@@ -2,8 +2,12 @@
 
 import asyncio
 import hashlib
+import io
 import os
-from collections.abc import AsyncIterator
+import tarfile
+import threading
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +16,9 @@ import pytest
 from edgewise_agent import bundles as module
 from edgewise_agent import tree
 from edgewise_agent.bundles import Bundles, BundleUnavailable
-from edgewise_agent.journal import KIND, Journal
+from edgewise_agent.journal import KIND, BundleEntry, Journal
 from edgewise_agent.settings import MIB, Settings
-from edgewise_agent.volumes import server
+from edgewise_agent.volumes import csi, server
 from edgewise_agent.volumes.csi import NodeService
 from edgewise_agent.volumes.registration import RegistrationService
 from edgewise_agent.volumes.table import LivePods, VolumeTable
@@ -23,7 +27,7 @@ from grpclib.exceptions import GRPCError
 
 from tests.agent.bundling import APP, AppPod, bundles_of, tar_of
 from tests.agent.cluster import Cluster, Fault
-from tests.agent.kubelet import Kubelet, connected
+from tests.agent.kubelet import Kubelet, Pod, connected
 
 
 @asynccontextmanager
@@ -42,6 +46,17 @@ def offer(cluster: Cluster, files: dict[str, bytes], namespace: str = "demo") ->
     return sha256
 
 
+def entry_of(pod: AppPod) -> BundleEntry:
+    return BundleEntry(
+        volume_id=pod.volume_id,
+        target=str(pod.target),
+        namespace=pod.namespace,
+        pod_name="app",
+        pod_uid=pod.uid,
+        sha256=pod.sha256,
+    )
+
+
 async def refusal(kubelet: Kubelet, pod: AppPod, **changes: object) -> GRPCError:
     with pytest.raises(GRPCError) as raised:
         await kubelet.publish(pod, **changes)
@@ -58,7 +73,7 @@ async def test_a_pods_whole_life(reachable: Settings, cluster: Cluster) -> None:
         assert modes == {"main.py": 0o444, "run.sh": 0o555, "lib": 0o755, "model.bin": 0o444}
         assert table.live() == []
         assert table.reports() == ()
-        assert bundles.held() == (sha256,)
+        assert bundles.held() == (f"demo/{sha256}",)
         await kubelet.publish(pod)
         await kubelet.unpublish(pod)
         await kubelet.unpublish(pod)
@@ -178,6 +193,172 @@ async def test_names_are_checked_again(reachable: Settings, cluster: Cluster, na
     assert list(folder.iterdir()) == [folder / ".fetching"]
 
 
+def _link(archive: tarfile.TarFile, kind: bytes) -> None:
+    entry = tarfile.TarInfo("thing")
+    entry.type, entry.linkname = kind, "/etc/passwd"
+    archive.addfile(entry)
+
+
+def _long_header(archive: tarfile.TarFile, kind: bytes) -> None:
+    entry = tarfile.TarInfo("thing")
+    entry.type, entry.size = kind, module.MOST_EXTENDED_BYTES + 1
+    archive.addfile(entry, io.BytesIO(bytes(entry.size)))
+
+
+def _sparse(archive: tarfile.TarFile, kind: bytes) -> None:
+    entry = tarfile.TarInfo("thing")
+    entry.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**40)}
+    entry.size = 512
+    archive.addfile(entry, io.BytesIO(b"0\n".ljust(512, b"\0")))
+
+
+@pytest.mark.parametrize(
+    ("put", "kind"),
+    [
+        (_link, tarfile.SYMTYPE),
+        (_link, tarfile.LNKTYPE),
+        (_link, tarfile.CHRTYPE),
+        (_link, tarfile.FIFOTYPE),
+        (_long_header, tarfile.XHDTYPE),
+        (_long_header, tarfile.GNUTYPE_LONGNAME),
+        (_sparse, tarfile.REGTYPE),
+    ],
+)
+async def test_only_plain_files_are_unpacked(
+    reachable: Settings, cluster: Cluster, put: Callable[[tarfile.TarFile, bytes], None], kind: bytes
+) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        put(archive, kind)
+    sha256 = hashlib.sha256(made.getvalue()).hexdigest()
+    cluster.bundles["demo", sha256] = made.getvalue()
+    async with kubelet_of(reachable) as (kubelet, bundles, _):
+        error = await refusal(kubelet, AppPod(reachable.kubelet_root, sha256=sha256))
+        assert "can't be read" in (error.message or "")
+        assert bundles.held() == ()
+    folder = reachable.plugin_dir / "bundles"
+    assert list(folder.rglob("*")) == [folder / ".fetching"]
+
+
+@pytest.mark.parametrize("files", [{"model": bytes(16 * MIB)}, {f"{one:04}": b"" for one in range(9_000)}])
+async def test_memory_does_not_grow_with_the_bundle(
+    reachable: Settings, cluster: Cluster, files: dict[str, bytes]
+) -> None:
+    """Neither with the size of its files nor with their number. All of it has come but for the gateway's last word."""
+    pod = AppPod(reachable.kubelet_root, sha256=offer(cluster, files))
+    bundles = bundles_of(reachable)
+    bundles.claim(entry_of(pod))
+    reachable.plugin_dir.joinpath(f"bundles/.fetching/demo.{pod.sha256}.tar").write_bytes(
+        cluster.bundles["demo", pod.sha256]
+    )
+    tracemalloc.start()
+    try:
+        assert await asyncio.to_thread(bundles.advance, "demo", pod.sha256)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert bundles.held() == (f"demo/{pod.sha256}",)
+    assert peak < 4 * MIB
+
+
+async def test_a_large_bundle_holds_no_small_one_back(
+    reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RANGE_BYTES", 4096)
+    large, small = offer(cluster, {"model": bytes(MIB)}), offer(cluster, {"main.py": b""})
+    pods = [AppPod(reachable.kubelet_root, number, sha256=sha) for number, sha in enumerate((large, small), 1)]
+    async with kubelet_of(reachable) as (kubelet, _, _):
+        await asyncio.gather(*(kubelet.publish(pod) for pod in pods))
+    asked = [path.rpartition(":")[2] for _, path in cluster.requests]
+    assert asked.count(large) > 256
+    assert asked.index(small) < 256, "the small one is asked for before the large one has come"
+
+
+async def test_a_stuck_fetch_holds_no_other_volume_back(
+    reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, stuck = offer(cluster, APP), offer(cluster, {"main.py": b""})
+    pods = [AppPod(reachable.kubelet_root, number, sha256=sha) for number, sha in enumerate((here, here, stuck), 1)]
+    async with kubelet_of(reachable) as (kubelet, bundles, _):
+        await kubelet.publish(pods[0])
+        cluster.silent = True
+        monkeypatch.setattr(csi, "WAIT_SECONDS", 0.01)
+        error = await refusal(kubelet, pods[2])
+        assert error.status is Status.UNAVAILABLE
+        assert "is being fetched, 0 bytes are here so far" in (error.message or "")
+        await kubelet.publish(pods[1])
+        assert pods[1].files() == APP
+        outputs = Pod(reachable.kubelet_root, 9)
+        await kubelet.publish(outputs)
+        await kubelet.unpublish(outputs)
+        assert bundles.held() == (f"demo/{here}",)
+        cluster.silent = False
+
+
+def test_a_slow_disk_holds_no_question_back(reachable: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What beats and other volumes ask is answered while files are linked into a pod."""
+    pod = AppPod(reachable.kubelet_root, sha256="a" * 64)
+    reachable.plugin_dir.joinpath(f"bundles/demo.{pod.sha256}").mkdir(parents=True)
+    bundles = bundles_of(reachable)
+    answers: list[tuple[tuple[str, ...], BundleEntry | None]] = []
+
+    def slow(*_: Path) -> None:
+        other = threading.Thread(target=lambda: answers.append((bundles.held(), bundles.entry("other"))), daemon=True)
+        other.start()
+        other.join(10)
+
+    monkeypatch.setattr(module, "_mirror", slow)
+    pod.volume_dir.mkdir(parents=True)
+    assert bundles.claim(entry_of(pod))
+    bundles.publish(entry_of(pod))
+    assert answers == [((f"demo/{pod.sha256}",), None)]
+
+
+async def test_outputs_come_before_idle_bundles_where_space_is_short(
+    reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(reachable, free_space_floor_bytes=10 * MIB)
+    used, idle, more = (offer(cluster, {"main.py": bytes([one])}) for one in range(3))
+    pods = [AppPod(settings.kubelet_root, number, sha256=sha) for number, sha in enumerate((used, idle, more), 1)]
+    monkeypatch.setattr(module, "free_bytes", lambda _: 100 * MIB)
+    async with kubelet_of(settings) as (kubelet, bundles, _):
+        await kubelet.publish(pods[0])
+        await kubelet.publish(pods[1])
+        await kubelet.unpublish(pods[1])
+        bundles.give_way()
+        assert set(bundles.held()) == {f"demo/{used}", f"demo/{idle}"}
+        monkeypatch.setattr(module, "free_bytes", lambda _: 10 * MIB - 1)
+        bundles.give_way()
+        assert bundles.held() == (f"demo/{used}",)
+        assert pods[0].files() == {"main.py": b"\0"}
+        monkeypatch.setattr(module, "free_bytes", lambda _: 10 * MIB + 1000)
+        error = await refusal(kubelet, pods[2])
+        assert error.status is Status.UNAVAILABLE
+        assert "must stay free" in (error.message or "")
+
+
+async def test_small_files_count_with_what_they_take_on_the_disk(reachable: Settings, cluster: Cluster) -> None:
+    """5,000 files of a byte each take 20 MiB of blocks."""
+    settings = replace(reachable, bundle_cache_bytes=16 * MIB)
+    sha256 = offer(cluster, {f"{one:04}": b"1" for one in range(5_000)})
+    async with kubelet_of(settings) as (kubelet, _, _):
+        error = await refusal(kubelet, AppPod(settings.kubelet_root, sha256=sha256))
+    assert "agent.bundles.cacheBytes" in (error.message or "")
+
+
+async def test_nothing_more_is_fetched_for_a_pod_that_is_gone(
+    reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RANGE_BYTES", 4096)
+    pod, bundles = AppPod(reachable.kubelet_root, sha256=offer(cluster, APP)), bundles_of(reachable)
+    bundles.claim(entry_of(pod))
+    assert not await asyncio.to_thread(bundles.advance, "demo", pod.sha256)
+    bundles.unpublish(pod.volume_id)
+    with pytest.raises(BundleUnavailable, match="no pod waits for it"):
+        bundles.advance("demo", pod.sha256)
+    assert len(cluster.ranges) == 1
+
+
 async def test_another_namespace_must_fetch_it_itself(reachable: Settings, cluster: Cluster) -> None:
     sha256 = offer(cluster, APP)
     async with kubelet_of(reachable) as (kubelet, _, _):
@@ -213,29 +394,15 @@ async def test_the_longest_unwanted_makes_room_and_none_in_use(
         await kubelet.publish(pods[1])
         await kubelet.publish(pods[0])
         await kubelet.unpublish(pods[0])
-        assert set(bundles.held()) == {old, used}
+        assert set(bundles.held()) == {f"demo/{one}" for one in (old, used)}
         await kubelet.publish(pods[2])
-        assert set(bundles.held()) == {used, new}
+        assert set(bundles.held()) == {f"demo/{one}" for one in (used, new)}
         error = await refusal(kubelet, pods[3])
         assert error.status is Status.UNAVAILABLE
         assert "agent.bundles.cacheBytes" in (error.message or "")
         await kubelet.unpublish(pods[1])
         await kubelet.publish(pods[3])
-        assert set(bundles.held()) == {new, more}
-
-
-async def test_where_links_cannot_be_made_files_are_copied(
-    reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(_: Path, to: Path) -> None:
-        raise OSError(18, f"{to} is on another device")
-
-    monkeypatch.setattr(Path, "hardlink_to", fail)
-    pod = AppPod(reachable.kubelet_root, sha256=offer(cluster, APP))
-    async with kubelet_of(reachable) as (kubelet, _, _):
-        await kubelet.publish(pod)
-    assert pod.files() == APP
-    assert pod.target.joinpath("main.py").stat().st_mode & 0o777 == 0o444
+        assert set(bundles.held()) == {f"demo/{one}" for one in (new, more)}
 
 
 async def test_a_power_cut_while_it_is_unpacked_leaves_no_half_bundle(
@@ -244,6 +411,7 @@ async def test_a_power_cut_while_it_is_unpacked_leaves_no_half_bundle(
     """Whatever call forces something to disk is the last one: what has the bundle's name afterwards is whole."""
     sha256 = offer(cluster, APP)
     place = reachable.plugin_dir / "bundles" / f"demo.{sha256}"
+    bundles_of(reachable).claim(entry_of(AppPod(reachable.kubelet_root, sha256=sha256)))
     real, calls = os.fsync, 0
 
     for crash_at in range(1, 9):
@@ -260,7 +428,7 @@ async def test_a_power_cut_while_it_is_unpacked_leaves_no_half_bundle(
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fsync)
             try:
-                await asyncio.to_thread(bundles.fetch, "demo", sha256)
+                await asyncio.to_thread(bundles.advance, "demo", sha256)
             except BundleUnavailable:
                 assert calls == crash_at
         found = {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
@@ -282,6 +450,18 @@ async def test_a_volume_whose_pod_is_gone_is_taken_back(reachable: Settings, clu
         bundles.reconcile(LivePods(frozenset(), 12.0))
         assert not pod.volume_dir.exists()
         assert bundles.entry(pod.volume_id) is None
+
+
+async def test_a_record_that_kubelet_can_read_is_left_to_kubelet(reachable: Settings, cluster: Cluster) -> None:
+    """A pod that was deleted by force is gone from the API before kubelet has torn it down."""
+    pod = AppPod(reachable.kubelet_root, sha256=offer(cluster, APP))
+    async with kubelet_of(reachable) as (kubelet, bundles, _):
+        await kubelet.publish(pod)
+        for at in (10.0, 12.0):
+            bundles.reconcile(LivePods(frozenset(), at))
+        assert bundles.entry(pod.volume_id) is None
+        assert pod.record.exists()
+        await kubelet.unpublish(pod)
 
 
 async def test_the_journal_keeps_the_kinds_apart(reachable: Settings, cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 """Volumes over crashes, power cuts and kubelet's own lapses: what the journal and the spool make of them."""
 
+import errno
 import json
 import time
 from dataclasses import replace
@@ -164,6 +165,98 @@ def test_crash_between_acknowledgement_and_removal(table: VolumeTable, pod: Pod,
     assert [(report.state, report.sent_bytes) for report in again.reports()] == [(VolumeState.DONE, 1)]
     assert again.waiting() == []
     again.spool.sweep()
+    assert list((settings.plugin_dir / "spool").iterdir()) == []
+
+
+def acknowledged(table: VolumeTable, pod: Pod, **files: str) -> None:
+    """The pod has ended, and the gateway has its results; a copy is kept."""
+    publish(table, pod, **files)
+    table.unpublish(pod.volume_id, pod.target)
+    (held,) = table.unmeasured()
+    table.note_size(held, table.spool.size(pod.volume_id))
+    table.finish(table.waiting()[0], Finish(state=VolumeState.DONE, bytes_=1, kept=True))
+
+
+def kept(table: VolumeTable) -> list[str]:
+    return [held.entry.pod_uid for held in table.kept()]
+
+
+def test_a_kept_copy_outlives_restarts_and_the_hour_of_reports(
+    table: VolumeTable, pod: Pod, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledged(table, pod, a_csv="1")
+    again = restarted(settings)
+    assert (states(again), kept(again), again.waiting()) == ([VolumeState.DONE], [pod.uid], [])
+    later = time.monotonic() + module.REMEMBER_SECONDS + 1
+    monkeypatch.setattr("edgewise_agent.volumes.table.time.monotonic", lambda: later)
+    again.reconcile(None)
+    again.spool.sweep()
+    assert states(again) == [VolumeState.DONE], "else the operator would take its results for lost"
+    assert (again.spool.files(pod.volume_id) / "a.csv").read_text() == "1"
+    again.drop_copy(again.kept()[0])
+    again.spool.sweep()
+    assert (states(again), kept(again)) == ([VolumeState.DONE], [])
+    assert list((settings.plugin_dir / "spool").iterdir()) == []
+    assert (states(restarted(settings)), kept(restarted(settings))) == ([VolumeState.DONE], [])
+
+
+def test_a_disk_that_is_too_full_for_the_journal_loses_its_copies_all_the_same(
+    table: VolumeTable, pod: Pod, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledged(table, pod, a_csv="1")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    (held,) = table.kept()
+    with monkeypatch.context() as patch:
+        patch.setattr("edgewise_agent.journal.write_durably", full)
+        with pytest.raises(OSError, match="full"):
+            table.drop_copy(held)
+    for one in (table, restarted(settings)):
+        one.spool.sweep()
+        assert (states(one), kept(one)) == ([VolumeState.DONE], [])
+    assert list((settings.plugin_dir / "spool").iterdir()) == []
+
+
+def test_a_copy_can_be_sent_again_over_a_restart(table: VolumeTable, pod: Pod, settings: Settings) -> None:
+    acknowledged(table, pod, a_csv="1")
+    (held,) = table.kept()
+    table.send_again(held)
+    table.drop_copy(held)
+    assert states(table) == states(restarted(settings)) == [VolumeState.SPOOLED]
+    assert (table.spool.files(pod.volume_id) / "a.csv").read_text() == "1"
+
+
+def test_a_copy_that_was_let_go_is_not_sent_again(table: VolumeTable, pod: Pod) -> None:
+    acknowledged(table, pod, a_csv="1")
+    (held,) = table.kept()
+    table.drop_copy(held)
+    table.send_again(held)
+    assert states(table) == [VolumeState.DONE]
+
+
+def test_copies_give_way_oldest_first_to_what_waits(settings: Settings) -> None:
+    table = restarted(replace(settings, spool_limit_bytes=MIB))
+    first, second, third = (Pod(settings.kubelet_root, number) for number in (1, 2, 3))
+    for pod in (first, second):
+        acknowledged(table, pod, a_csv="x" * (MIB // 2))
+    table.make_room()
+    assert kept(table) == [first.uid, second.uid], "they just fit"
+    publish(table, third, a_csv="x")
+    table.unpublish(third.volume_id, third.target)
+    (held,) = table.unmeasured()
+    table.note_size(held, 1)
+    table.make_room()
+    assert kept(table) == [second.uid]
+    assert not (settings.plugin_dir / "spool" / first.volume_id).exists()
+
+
+def test_copies_give_way_under_the_free_space_floor(table: VolumeTable, settings: Settings, pod: Pod) -> None:
+    acknowledged(table, pod, a_csv="1")
+    short = restarted(replace(settings, free_space_floor_bytes=2**60))
+    short.make_room()
+    assert kept(short) == []
     assert list((settings.plugin_dir / "spool").iterdir()) == []
 
 

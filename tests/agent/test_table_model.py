@@ -41,7 +41,8 @@ class Volumes(RuleBasedStateMachine):
         )
         self.written: dict[int, set[str]] = {}
         self.live: set[int] = set()
-        self.home: list[set[str]] = []
+        self.copies: dict[int, set[str]] = {}
+        """by pod the content that is home, of which a copy is kept"""
         self.files = 0
         self.later = time.monotonic()
         self.restart()
@@ -65,6 +66,7 @@ class Volumes(RuleBasedStateMachine):
         pod.prepare()
         self.table.publish(entry(pod))
         self.live.add(number)
+        self.copies.pop(number, None)
         self.written.setdefault(number, set())
 
     @precondition(lambda self: self.live)
@@ -99,15 +101,30 @@ class Volumes(RuleBasedStateMachine):
         self.live -= gone
 
     @precondition(lambda self: self.table.waiting())
-    @rule(acknowledged=st.booleans())
-    def send_the_oldest(self, acknowledged: bool) -> None:
+    @rule(acknowledged=st.booleans(), kept=st.booleans())
+    def send_the_oldest(self, acknowledged: bool, kept: bool) -> None:
         held = self.table.waiting()[0]
         assert self.table.note_sending(held, 0)
         if acknowledged:
             files = self.table.spool.files(held.entry.volume_id)
             number = int(held.entry.pod_uid.rpartition("-")[2])
-            assert {path.name for path in files.iterdir()} == self.written.pop(number)
-            self.table.finish(held, Finish(state=VolumeState.DONE))
+            names = self.written.pop(number)
+            assert {path.name for path in files.iterdir()} == names
+            self.table.finish(held, Finish(state=VolumeState.DONE, kept=kept))
+            if kept:
+                self.copies[number] = names
+
+    @precondition(lambda self: self.copies)
+    @rule(data=st.data(), settled=st.booleans())
+    def ask_about_a_copy(self, data: st.DataObject, settled: bool) -> None:
+        """The gateway has the operator's decision, or has lost what it acknowledged."""
+        held = data.draw(st.sampled_from(self.table.kept()))
+        names = self.copies.pop(int(held.entry.pod_uid.rpartition("-")[2]))
+        if settled:
+            self.table.drop_copy(held)
+        else:
+            self.table.send_again(held)
+            self.written[int(held.entry.pod_uid.rpartition("-")[2])] = names
 
     @invariant()
     def every_file_is_in_exactly_one_place(self) -> None:
@@ -118,6 +135,12 @@ class Volumes(RuleBasedStateMachine):
             assert spooled.is_dir() == (number not in self.live)
             place = pod.target if number in self.live else spooled
             assert {path.name for path in place.iterdir()} == names
+
+    @invariant()
+    def every_copy_is_there(self) -> None:
+        assert {int(held.entry.pod_uid.rpartition("-")[2]) for held in self.table.kept()} == self.copies.keys()
+        for number, names in self.copies.items():
+            assert {path.name for path in self.table.spool.files(self.pod(number).volume_id).iterdir()} == names
 
     @invariant()
     def the_table_says_what_is_on_the_disk(self) -> None:

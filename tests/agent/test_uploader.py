@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from edgewise_agent import uploader as module
+from edgewise_agent.backoff import Backoff
 from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.connection import Connection
 from edgewise_agent.uplink.gateway import Gateway
@@ -89,7 +90,11 @@ class Device:
 @pytest.fixture
 def device_(reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Device:
     """A device with quick back-offs."""
-    monkeypatch.setattr(module, "Backoff", lambda _first, _most: QuickBackoff())
+    monkeypatch.setattr(
+        module,
+        "Backoff",
+        lambda first, most: QuickBackoff() if most < module.MOST_CHECK_SECONDS else Backoff(first, most),
+    )
     table = VolumeTable(reachable, lambda: None)
     table.load()
     return Device(reachable, table, cluster)
@@ -117,6 +122,64 @@ async def test_the_straight_path(device_: Device) -> None:
     report = device_.report(pod)
     assert (report.bytes_, report.sent_bytes, report.message) == (12, 12, "")
     assert [request for request, _ in device_.cluster.requests] == ["PUT", "PATCH", "POST"]
+
+
+@pytest.fixture
+def checking(device_: Device, monkeypatch: pytest.MonkeyPatch) -> Device:
+    """A device that asks at once, and again and again, what became of acknowledged results."""
+    monkeypatch.setattr(module, "Backoff", lambda _first, _most: QuickBackoff())
+    return device_
+
+
+def is_spooled(device: Device, pod: Pod) -> bool:
+    return (device.settings.plugin_dir / "spool" / pod.volume_id).exists()
+
+
+async def test_a_copy_is_kept_until_the_operator_has_decided(checking: Device) -> None:
+    pod = checking.pod(faces_csv="photo,x\n")
+    async with checking.uploading():
+        await until(lambda: ("GET", f"/v1/uploads/{JOB_UID}/{pod.uid}") in checking.cluster.requests, "a question")
+        assert is_spooled(checking, pod)
+        assert checking.report(pod).state is VolumeState.DONE
+        assert checking.table.usage().bytes_ == 0, "a copy holds up no new volume"
+        checking.cluster.settled = True
+        await until(lambda: not list((checking.settings.plugin_dir / "spool").iterdir()), "the spool to be empty")
+    assert checking.report(pod).state is VolumeState.DONE
+    assert checking.table.kept() == []
+
+
+async def test_what_the_gateway_has_lost_is_sent_again(checking: Device) -> None:
+    """As when its volume was put back to an older state, between its acknowledgement and the operator's decision."""
+    pod = checking.pod(faces_csv="photo,x\n")
+    async with checking.uploading():
+        await until(lambda: checking.cluster.completed_order == [pod.uid], "the results to come home")
+        checking.cluster.uploads.clear()
+        await until(lambda: checking.cluster.completed_order == [pod.uid] * 2, "the results to come home again")
+        await until(lambda: checking.report(pod).state is VolumeState.DONE, "the second acknowledgement")
+    assert checking.home(pod).files() == {"faces.csv": b"photo,x\n"}
+
+
+async def test_a_restarted_agent_still_asks_about_its_copies(checking: Device) -> None:
+    pod = checking.pod(faces_csv="photo,x\n")
+    await checking.brought_home(pod)
+    checking.cluster.uploads.clear()
+    checking.table = VolumeTable(checking.settings, lambda: None)
+    checking.table.load()
+    assert checking.report(pod).state is VolumeState.DONE
+    async with checking.uploading():
+        await until(lambda: checking.cluster.completed_order == [pod.uid] * 2, "the results to come home again")
+
+
+@pytest.mark.parametrize("status", [None, 403, 404, 405, 409, 500])
+async def test_an_answer_that_settles_nothing_is_asked_for_again(checking: Device, status: int | None) -> None:
+    pod = checking.pod(faces_csv="photo,x\n")
+    checking.cluster.faults += [Fault("GET", status=status) for _ in range(2)]
+    async with checking.uploading():
+        await until(lambda: not checking.cluster.faults, "two questions")
+        assert is_spooled(checking, pod)
+        checking.cluster.settled = True
+        await until(lambda: not is_spooled(checking, pod), "the copy to go")
+    assert checking.cluster.completed_order == [pod.uid]
 
 
 async def test_nothing_written_still_ends_with_a_manifest(device_: Device) -> None:

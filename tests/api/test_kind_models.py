@@ -19,11 +19,10 @@ from edgewise.api import (
     Resources,
     Retention,
     merge_patch,
-    parse_duration,
-    parse_quantity,
     spec_body,
     status_body,
 )
+from edgewise.notation import parse_duration, parse_quantity
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError

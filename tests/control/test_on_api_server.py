@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from edgewise.api import API_VERSION, KINDS, merge_patch
+from edgewise.api import API_VERSION, KINDS, EdgeJobStatus, Phase, merge_patch
 from edgewise.control.audit import Audit
 from edgewise.control.certificates import Certificates
-from edgewise.control.cycle import MOST_BESIDE, MOST_WRITES, most_urgent
+from edgewise.control.cycle import MOST_STARTED, MOST_TOLD, most_urgent
 from edgewise.control.leadership import LeadershipLost, lead_when_elected
 from edgewise.control.objects import PodObject, decode_pod
 from edgewise.control.reflector import Forgotten, Reflector
@@ -88,7 +88,7 @@ async def test_reflector_lists_anew_when_the_server_has_forgotten(client: KubeCl
 
 async def test_no_server_is_unreachable(kubeconfig: Any) -> None:
     client = await KubeClient.connect(kubeconfig)
-    client._api.configuration.host = "https://127.0.0.1:9"
+    client._configuration.host = "https://127.0.0.1:9"
     with pytest.raises(Unreachable, match="GET /version"):
         await client.ask("GET", "/version")
     await client.close()
@@ -151,20 +151,24 @@ async def test_deleting_is_of_that_very_pod(client: KubeClient, job: JobView) ->
     assert await writer.apply([DeletePod(pod.key, pod.uid)]) == 0, "gone already is as asked"
 
 
-def patch(job: JobView, phase: str) -> PatchStatus:
-    return PatchStatus("edgejobs", job.key, job.resource_version, {"phase": "Pending"}, {"phase": phase})
+def patch(job: JobView, phase: Phase) -> PatchStatus:
+    return PatchStatus(
+        "edgejobs", job.key, job.resource_version, EdgeJobStatus(phase=Phase.PENDING), EdgeJobStatus(phase=phase)
+    )
 
 
 async def test_a_status_is_written_only_over_what_was_seen(client: KubeClient, job: JobView) -> None:
     world = World(Installation())
     writer = Writer(client, world, Teller(client, "test"))
     path = f"/apis/edgewise.dev/v1alpha1/namespaces/{job.key.namespace}/edgejobs/run"
-    assert await writer.apply([patch(job, "Bound")]) == 0
+    assert await writer.apply([patch(job, Phase.BOUND)]) == 0
     known = world.jobs.objects[job.key]
     assert known.status.phase == "Bound"
-    assert await writer.apply([patch(job, "Running")]) == 0, "a lost race is settled: the newer state comes by watch"
+    assert await writer.apply([patch(job, Phase.RUNNING)]) == 0, (
+        "a lost race is settled: the newer state comes by watch"
+    )
     assert json.decode(await client.ask("GET", path))["status"]["phase"] == "Bound"
-    assert await writer.apply([patch(replace(job, resource_version=known.resource_version), "Running")]) == 0
+    assert await writer.apply([patch(replace(job, resource_version=known.resource_version), Phase.RUNNING)]) == 0
     assert json.decode(await client.ask("GET", path))["status"]["phase"] == "Running"
 
 
@@ -172,8 +176,8 @@ async def test_events_are_shown_with_their_object(client: KubeClient, job: JobVi
     teller = Teller(client, "operator-1")
     writer = Writer(client, World(Installation()), teller)
     event = Event("EdgeJob", job.key, job.uid, warning=True, reason="Stalled", message="why" + "°" * 2000)
-    assert await writer.apply([replace(patch(job, "Bound"), events=(event,))]) == 0
-    assert await writer.apply([replace(patch(job, "Bound"), events=(event,))]) == 0, "a lost race tells nothing"
+    assert await writer.apply([replace(patch(job, Phase.BOUND), events=(event,))]) == 0
+    assert await writer.apply([replace(patch(job, Phase.BOUND), events=(event,))]) == 0, "a lost race tells nothing"
     await teller.tell_all()
     query = {"fieldSelector": f"involvedObject.uid={job.uid}"}
     events = json.decode(await client.ask("GET", f"/api/v1/namespaces/{job.key.namespace}/events", query=query))
@@ -184,7 +188,7 @@ async def test_events_are_shown_with_their_object(client: KubeClient, job: JobVi
 
 async def test_events_that_nobody_can_take_are_dropped_and_not_piled_up(kubeconfig: Any) -> None:
     client = await KubeClient.connect(kubeconfig)
-    client._api.configuration.host = "https://127.0.0.1:9"
+    client._configuration.host = "https://127.0.0.1:9"
     teller = Teller(client, "operator-1")
     event = Event("EdgeJob", Key("demo", "run"), "uid", warning=False, reason="Placed", message="")
     before = UNTOLD._value.get()
@@ -197,13 +201,12 @@ async def test_events_that_nobody_can_take_are_dropped_and_not_piled_up(kubeconf
 
 def test_what_starts_or_frees_a_device_is_written_first() -> None:
     key, uid = Key("demo", "run"), "uid"
-    told: list[Action] = [PatchStatus("edgejobs", key, "1", {}, {}) for _ in range(MOST_WRITES)]
+    told: list[Action] = [PatchStatus("edgejobs", key, "1", EdgeJobStatus(), EdgeJobStatus()) for _ in range(100)]
     started, ended = CreatePod(key, uid, {}), DeletePod(key, uid)
-    chosen = most_urgent([*told, started, ended])
-    assert chosen[:2] == [ended, started]
-    assert len(chosen) == 2 + MOST_BESIDE
-    assert len(most_urgent([*told, *told])) == MOST_WRITES
-    assert len(most_urgent([started] * (MOST_WRITES + 1))) == MOST_WRITES
+    assert most_urgent([*told, started, ended], beside=3)[:2] == [ended, started]
+    assert len(most_urgent([*told, started, ended], beside=3)) == 2 + 3
+    assert len(most_urgent(told, beside=3)) == MOST_TOLD, "nothing else is to be done"
+    assert len(most_urgent([started] * (MOST_STARTED + 1), beside=3)) == MOST_STARTED
 
 
 async def test_audit_drops_ghosts_and_sees_a_watch_that_has_stopped(client: KubeClient, job: JobView) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from edgewise.control.objects import decode_pod
+from edgewise.control.objects import decode_node, decode_pod
 from edgewise.control.world import Cache, PodSink, World
 from edgewise.domain.views import Installation, Key, PodPhase
 from hypothesis import given
@@ -181,3 +181,13 @@ def test_a_refused_pod_waits_longer_each_time() -> None:
     assert second.retry_at > first.retry_at
     world.pod_taken("j")
     assert world.snapshot().refusals == {}
+
+
+def test_the_images_of_a_node_are_known_by_their_full_names() -> None:
+    """Some container runtimes leave the registry out, and images without a name have none."""
+    names = ["busybox:1.36", "docker.io/library/busybox@sha256:ab"]
+    status = {"images": [{"names": names, "sizeBytes": 1}, {"names": None, "sizeBytes": 2}, {"sizeBytes": 3}]}
+    meta = {"name": "e", "uid": "u", "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    node = decode_node(json.encode({"metadata": meta, "status": status}))
+    expected = {"docker.io/library/busybox:1.36", "docker.io/library/busybox@sha256:ab"}
+    assert node.view().images == expected

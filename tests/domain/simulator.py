@@ -61,6 +61,7 @@ class Verb(StrEnum):
     KUBELET = auto()
     HEAT = auto()
     GATEWAY = auto()
+    RESTORE = auto()
     HANG_WATCHES = auto()
     LOSE_EVENTS = auto()
     RELIST = auto()
@@ -342,12 +343,14 @@ class Simulation:
         self._stays_quiet()
 
     def stuck(self) -> list[object]:
-        """The jobs that should have ended, the pods that should, and the manifests that wait."""
+        """The jobs that should have ended, the pods that should, and the manifests and copies that wait."""
         jobs = [job for job in self.api.jobs.values() if self._may_end(job) and not is_finished(job)]
         pods = [pod for pod in self.api.pods.values() if not pod.ended or pod.deleting]
         waiting = {job.uid for job in self.api.jobs.values() if not is_finished(job)}
         manifests = [one for one in self.gateway.pending.values() if one.job_uid not in waiting]
-        return [*jobs, *pods, *manifests]
+        volumes = [volume for device in self.devices.values() for volume in device.volumes.values()]
+        copies = [volume for volume in volumes if volume.kept and volume.pod.job_uid not in waiting]
+        return [*jobs, *pods, *manifests, *copies]
 
     def is_done(self) -> bool:
         return not self.stuck()
@@ -357,10 +360,16 @@ class Simulation:
         there = Key("demo", job.spec.app_ref.name) in APPS
         return job.spec.cancel or (there and not job.spec.suspend)
 
+    def _is_lost(self, pod_uid: str) -> bool:
+        """Whether both that held its results have lost them: the gateway, and then the device its disk."""
+        return pod_uid in self.gateway.forgotten and any(pod_uid in device.wiped for device in self.devices.values())
+
     def _stays_quiet(self) -> None:
         for job in self.api.jobs.values():
             results = job.status.results
             if holds(job.status.conditions, "Complete") and results and results.pod_uid:
+                if self._is_lost(results.pod_uid):
+                    continue
                 assert self.gateway.published.get(job.uid) == results.pod_uid, f"{job.key}: its results were set aside"
                 assert self.gateway.told[results.pod_uid] is wire.Verdict.PUBLISHED
         idle = {key for key, job in self.api.jobs.items() if is_finished(job)}
@@ -407,6 +416,7 @@ VERBS: Final[dict[Verb, Callable[[Simulation], None]]] = {
     Verb.KUBELET: lambda sim: sim.toggle("kubelet"),
     Verb.HEAT: Simulation.heat,
     Verb.GATEWAY: Simulation.gateway_fails,
+    Verb.RESTORE: lambda sim: sim.gateway.restore(sim.rng),
     Verb.HANG_WATCHES: Simulation.hang_watches,
     Verb.LOSE_EVENTS: Simulation.lose_events,
     Verb.RELIST: Simulation.relist,

@@ -36,6 +36,8 @@ class Volume:
     pod: PodView
     state: wire.VolumeState = wire.VolumeState.LIVE
     over_limit: bool = False
+    kept: bool = False
+    """whether the device has a copy of what the gateway has acknowledged"""
 
 
 @dataclass(slots=True)
@@ -48,9 +50,26 @@ class Gateway:
     """final verdicts by pod UID"""
     published: dict[str, str] = field(default_factory=dict)
     """the pod whose results are a job's, by job UID"""
+    forgotten: set[str] = field(default_factory=set)
+    """the pods whose acknowledged results it has lost, and not got again"""
+
+    def restore(self, rng: Random) -> None:
+        """Its volume is put back to what it was before it acknowledged some of what nobody has settled."""
+        for uid in [uid for uid in self.pending if rng.random() < 0.7]:
+            del self.pending[uid]
+            self.forgotten.add(uid)
+
+    def holds(self, uid: str) -> bool:
+        """Whether the pod's results are here, be they settled or not."""
+        return uid in self.pending or self.is_settled(uid)
+
+    def is_settled(self, uid: str) -> bool:
+        """Whether the pod's results are here to stay."""
+        return self.told.get(uid) in (wire.Verdict.PUBLISHED, wire.Verdict.SUPERSEDED)
 
     def take(self, pod: PodView, now: datetime) -> None:
         """An upload is complete."""
+        self.forgotten.discard(pod.uid)
         file = wire.ResultFile(name="faces.csv", bytes_=10, sha256="a" * 64, rows=2)
         self.pending[pod.uid] = wire.Manifest(
             namespace=pod.key.namespace,
@@ -91,6 +110,8 @@ class Device:
     containers: dict[str, Container] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
     beaten_at: datetime | None = None
+    wiped: set[str] = field(default_factory=set)
+    """the pods whose outputs went with its disk"""
     refused_share: float = 0.03
     """of its uploads, how many the gateway refuses for good"""
 
@@ -114,6 +135,7 @@ class Device:
     def wipe(self) -> None:
         """The device is off, and gets an empty disk."""
         self.power_off()
+        self.wiped |= self.volumes.keys()
         self.containers.clear()
         self.volumes.clear()
 
@@ -219,6 +241,8 @@ class Device:
     def _upload(self, api: Api, gateway: Gateway) -> None:
         """Send one step of what waits. The gateway takes it once the attempt is in the job's status."""
         for uid, volume in self.volumes.items():
+            if volume.kept:
+                self._check(uid, volume, gateway)
             if volume.state not in (wire.VolumeState.SPOOLED, wire.VolumeState.SENDING) or self.rng.random() < 0.3:
                 continue
             job = next((one for one in api.jobs.values() if one.uid == volume.pod.job_uid), None)
@@ -230,8 +254,15 @@ class Device:
                 refused = self.rng.random() < self.refused_share
                 volume.state = wire.VolumeState.FAILED if refused else wire.VolumeState.SENDING
             else:
-                volume.state = wire.VolumeState.DONE
+                volume.state, volume.kept = wire.VolumeState.DONE, True
                 gateway.take(volume.pod, api.second)
+
+    def _check(self, uid: str, volume: Volume, gateway: Gateway) -> None:
+        """Keep a copy until its results are settled; send it again if the gateway has lost them."""
+        if not gateway.holds(uid):
+            volume.state, volume.kept = wire.VolumeState.SPOOLED, False
+        elif gateway.is_settled(uid):
+            volume.kept = False
 
     def beat(self, now: datetime) -> BeatView | None:
         """What its agent says now, if it says anything."""

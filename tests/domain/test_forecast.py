@@ -6,8 +6,8 @@ from uuid import NAMESPACE_DNS, uuid5
 
 import pytest
 from edgewise.api import EdgeJobStatus, Outcome
-from edgewise.domain.forecast import UNKNOWN_SECONDS, Outlook, Prospects, Service, Stay
-from edgewise.domain.views import JobView, Key, NodeView, PodPhase
+from edgewise.domain.forecast import UNKNOWN_SECONDS, Outlook, Prospects, Service
+from edgewise.domain.views import JobView, Key, NodeView, PodPhase, Stay
 
 from tests.domain.builders import NOW, beat, device, job, pod, seconds, snapshot
 from tests.domain.reading import attempt
@@ -16,7 +16,7 @@ FACES = Key("demo", "faces")
 
 
 def stay(begin: float, end: float) -> Stay:
-    return Stay(FACES, begin, end, succeeded=True)
+    return Stay(FACES, "edge-1", begin, end, succeeded=True)
 
 
 @pytest.mark.parametrize(

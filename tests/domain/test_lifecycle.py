@@ -92,6 +92,20 @@ def test_results_that_come_home_at_once_cost_no_write_before() -> None:
         assert status(planned(jobs=(job(),), pods=(ended,))).phase is Phase.COLLECTING, "the device's clock is wrong"
 
 
+def test_an_upload_tells_its_bytes_after_each_tenth() -> None:
+    view, seen = job(), []
+    for second, sent in enumerate((0, 50, 99, 100, 199, 500, 550, 1000), 5):
+        volume = wire.VolumeReport(
+            pod_uid=DONE.uid, job_uid=JOB_UID, attempt=1, state=wire.VolumeState.SENDING, bytes_=1000, sent_bytes=sent
+        )
+        plan = planned(NOW + seconds(second), jobs=(view,), pods=(DONE,), nodes=(device(beat=beat(volumes=(volume,))),))
+        if any(isinstance(one, PatchStatus) and one.plural == "edgejobs" for one in plan.actions):
+            view = after(plan, view)
+            assert view.status.results is not None
+            seen.append((view.status.results.state, view.status.results.sent_bytes, view.status.results.bytes_))
+    assert seen == [("Uploading", sent, 1000) for sent in (0, 100, 500, 1000)]
+
+
 def test_an_app_without_outputs_is_complete_at_once() -> None:
     bare = replace(DONE, has_outputs=False)
     assert status(planned(jobs=(job(),), apps=(app(outputs=None),), pods=(bare,))).phase is Phase.SUCCEEDED
@@ -103,6 +117,13 @@ def test_refused_files_make_partial_results() -> None:
     assert shown.results.state == "Partial"
     assert [one.reason for one in shown.results.refused] == ["Symlink", "Symlink"]
     assert reason(shown, "Complete")[0] == "PartialResults"
+
+
+def test_of_many_files_the_first_hundred_are_listed_and_all_are_counted() -> None:
+    shown = status(planned(jobs=(job(),), pods=(DONE,), manifests=(manifest(DONE, files=250),)))
+    assert shown.results is not None
+    assert len(shown.results.files) == 100
+    assert (shown.results.file_count, shown.results.bytes_, shown.results.sent_bytes) == (250, 2500, 2500)
 
 
 def test_an_app_that_writes_nothing_fails_with_what_to_do() -> None:

@@ -8,11 +8,12 @@ from edgewise.api import EdgeJobStatus, EdgeNodeStatus
 from edgewise.domain.actions import CreatePod, PatchStatus
 from edgewise.domain.board import Board
 from edgewise.domain.demand import Demand, Usage, requested, usage_of
+from edgewise.domain.images import full_name
 from edgewise.domain.placement import place
 from edgewise.domain.policies import device_score
-from edgewise.domain.views import AppView, BeatView, Installation, JobView, PodPhase
+from edgewise.domain.views import AppView, BeatView, Installation, JobView, KubeNode, PodPhase
 
-from tests.domain.builders import GIB, NOW, app, beat, device, job, planned, pod, seconds, snapshot
+from tests.domain.builders import GIB, NOW, app, beat, device, job, kube, planned, pod, seconds, snapshot
 
 FAST, SLOW = beat(events=12_000), beat(events=3_000)
 
@@ -115,27 +116,75 @@ def test_equal_times_are_decided_by_the_score() -> None:
     assert placed(nodes=nodes, jobs=(job(),), installation=FINISH) == [("run", "edge-2")]
 
 
-BUNDLE = "a" * 64
+SHA256 = "a" * 64
+BUNDLE = {"bundle": {"digest": f"sha256:{SHA256}"}}
+CODE = {"configMap": {"name": "code"}}
+IMAGE = kube(images=frozenset({"registry.example/faces:1"}))
 
 
 @pytest.mark.parametrize("policy", ["Score", "ExpectedFinish"])
 @pytest.mark.parametrize(
-    ("source", "holder", "chosen"),
+    ("source", "edge_1", "node", "chosen"),
     [
-        ({"bundle": {"digest": f"sha256:{BUNDLE}"}}, beat(memory=79, bundles=(BUNDLE,)), "edge-1"),
-        ({"bundle": {"digest": f"sha256:{BUNDLE}"}}, beat(memory=79, bundles=("b" * 64,)), "edge-2"),
-        ({"bundle": {"digest": f"sha256:{BUNDLE}"}}, beat(events=6_000, bundles=(BUNDLE,)), "edge-2"),
-        ({"configMap": {"name": "code"}}, beat(memory=79, bundles=(BUNDLE,)), "edge-2"),
+        (BUNDLE, beat(memory=79, bundles=(f"demo/{SHA256}",)), kube(), "edge-1"),
+        (BUNDLE, beat(memory=79, bundles=(f"demo/{'b' * 64}",)), kube(), "edge-2"),
+        (BUNDLE, beat(memory=79, bundles=(f"other/{SHA256}",)), kube(), "edge-2"),
+        (BUNDLE, beat(events=6_000, bundles=(f"demo/{SHA256}",)), IMAGE, "edge-2"),
+        (CODE, beat(memory=79, bundles=(f"demo/{SHA256}",)), kube(), "edge-2"),
+        (CODE, beat(memory=79), IMAGE, "edge-1"),
+        (CODE, beat(memory=79), kube(images=frozenset({"registry.example/faces:2"})), "edge-2"),
+        (CODE, beat(events=6_000), IMAGE, "edge-2"),
     ],
-    ids=["alike", "another bundle", "much worse", "no bundle"],
+    ids=["bundle", "other bundle", "other namespace", "much worse", "no bundle", "image", "other image", "much slower"],
 )
-def test_of_devices_alike_the_one_that_holds_the_bundle(
-    policy: str, source: dict[str, Any], holder: BeatView, chosen: str
+def test_of_devices_alike_the_one_that_has_the_bundle_and_the_image(
+    policy: str, source: dict[str, Any], edge_1: BeatView, node: KubeNode, chosen: str
 ) -> None:
-    nodes = (device("edge-1", beat=holder), device("edge-2", beat=beat(memory=80)))
+    nodes = (device("edge-1", beat=edge_1, kube=node), device("edge-2", beat=beat(memory=80)))
     installation = Installation(default_policy=policy)
     apps = (app(source=source),)
     assert placed(nodes=nodes, jobs=(job(),), apps=apps, installation=installation) == [("run", chosen)]
+
+
+@pytest.mark.parametrize("nearly", [one / 1000 for one in range(955, 1000, 5)])
+@pytest.mark.parametrize("events", [9_000, 9_300, 9_700, 10_000])
+@pytest.mark.parametrize("policy", ["Score", "ExpectedFinish"])
+def test_within_five_percent_the_image_always_decides(policy: str, events: float, nearly: float) -> None:
+    """Wherever the two lie: no boundary between classes of devices runs between them."""
+    nodes = (
+        device("edge-1", beat=beat(events=events * nearly), kube=IMAGE),
+        device("edge-2", beat=beat(events=events)),
+        device("edge-3", beat=beat(events=20_000), kube=kube(ready=False)),
+    )
+    installation = Installation(default_policy=policy)
+    assert placed(nodes=nodes, jobs=(job(),), installation=installation) == [("run", "edge-1")]
+
+
+def test_the_message_says_what_decided() -> None:
+    nodes = (device("edge-1", beat=beat(memory=79), kube=IMAGE), device("edge-2", beat=beat(memory=80)))
+    view = snapshot(nodes=nodes, jobs=(job(),), installation=Installation(default_policy="Score"))
+    demand = Demand(job().key, job().uid, job().spec, app().spec, {})
+    decision = place(demand, Board(view, usage_of(view.nodes, ()), NOW))
+    assert decision.message.startswith("edge-1 has the image already and scores nearly best, ")
+
+
+@pytest.mark.parametrize(
+    ("written", "full"),
+    [
+        ("python", "docker.io/library/python:latest"),
+        ("python:3.13-slim", "docker.io/library/python:3.13-slim"),
+        ("ada/faces:1", "docker.io/ada/faces:1"),
+        ("docker.io/library/python:3.13", "docker.io/library/python:3.13"),
+        ("edgewise.local/vision:dev", "edgewise.local/vision:dev"),
+        ("localhost/faces", "localhost/faces:latest"),
+        ("registry:5000/faces", "registry:5000/faces:latest"),
+        ("python@sha256:ab", "docker.io/library/python@sha256:ab"),
+        ("python:3.13@sha256:ab", "docker.io/library/python@sha256:ab"),
+    ],
+)
+def test_names_of_images_are_compared_in_full(written: str, full: str) -> None:
+    assert full_name(written) == full
+    assert full_name(full) == full
 
 
 def test_a_job_waits_for_a_busy_device_that_would_still_be_done_first() -> None:

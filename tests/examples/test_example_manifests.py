@@ -61,3 +61,10 @@ def test_their_parts_name_each_other(rendered: str) -> None:
     assert folder == app["source"]["path"]
     assert code["data"][script].startswith('"""')
     assert app["outputs"]["include"] == ["*.csv"]
+
+
+def test_the_api_server_takes_the_one_with_a_bundle(kubectl: Kubectl, namespace: str) -> None:
+    rendered = kubectl("kustomize", str(ROOT / "examples/sharpness"))
+    ours = rendered.replace("namespace: demo\n", f"namespace: {namespace}\n")
+    created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", given=ours)
+    assert len(created.splitlines()) == 2

@@ -84,3 +84,14 @@ def test_wrong_arguments_are_named(run_example: RunExample, tmp_path: Path) -> N
         assert ended.returncode == 2
         assert line in ended.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
+
+
+def test_photographs_are_sorted_by_what_the_bundle_says(run_example: RunExample, tmp_path: Path) -> None:
+    ended = run_example("sharpness/app/main.py")
+    assert ended.returncode == 0, ended.stderr
+    rows = table(tmp_path / "sharpness.csv")
+    verdicts = {row["verdict"] for row in rows}
+    assert verdicts == {"sharp", "blurred"}
+    assert all(
+        (row["verdict"] == "sharp") == (float(row["sharpness"]) >= 100 and float(row["contrast"]) >= 20) for row in rows
+    )

@@ -1,5 +1,6 @@
 """Users store folders as bundles; users and agents fetch them; those that nobody names go after a while."""
 
+import asyncio
 import hashlib
 import os
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from edgewise.gateway import bundles as bundles_module
 from edgewise.gateway import durable
 from edgewise.gateway.bundle_store import Bundle, BundleStore
 from edgewise.gateway.bundles import BundleList
@@ -91,6 +93,7 @@ async def test_who_may_not_is_refused(world: World) -> None:
                 assert (status, problem.reason) == (403, "NotAllowed")
         async with world.client("agent-1") as agent:
             assert (await put(agent, tar_of(APP)))[0] == 403
+            assert (await refusal(agent, BUNDLES))[0] == 403, "a device knows only the digests of its pods"
         assert (await refusal(ada, f"/v1/namespaces/other/bundles/{bundle.digest}"))[0] == 403
         assert (await refusal(ada, f"{BUNDLES}/sha256:{'0' * 64}"))[1].reason == "NoSuchBundle"
         assert (await refusal(ada, f"{BUNDLES}/latest"))[0] == 404
@@ -125,6 +128,71 @@ async def test_a_bundle_counts_against_the_quota(world: World) -> None:
         status, body = await put(user, tar_of({"a": bytes(10_000)}))
         assert (status, json.decode(body, type=Problem).reason) == (507, "QuotaExceeded")
         assert (await put(user, tar_of(APP)))[0] == 200
+
+
+async def test_a_namespace_has_so_many_bundles_at_most(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles_module, "MAX_BUNDLES", 1)
+    async with world.gateway(), world.client("ada") as user:
+        await stored(user, tar_of(APP))
+        status, body = await put(user, tar_of({"a": b""}))
+        assert (status, json.decode(body, type=Problem).reason) == (507, "TooManyBundles")
+        assert (await put(user, tar_of(APP)))[0] == 200
+
+
+async def _half(content: bytes, go_on: asyncio.Event) -> AsyncIterator[bytes]:
+    yield content[:1000]
+    await go_on.wait()
+    yield content[1000:]
+
+
+async def test_pushes_of_one_namespace_take_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles_module, "TURN_SECONDS", 0.05)
+    go_on = asyncio.Event()
+
+    async def begun() -> bool:
+        return bool(world.on_volume("scratch/*"))
+
+    async with world.gateway(), world.client("ada") as user, asyncio.TaskGroup() as group:
+        slow = group.create_task(put(user, _half(tar_of(APP), go_on)))
+        await eventually(begun, "the first one has its turn")
+        status, body = await put(user, tar_of(APP))
+        assert (status, json.decode(body, type=Problem).reason) == (503, "Busy")
+        go_on.set()
+        assert (await slow)[0] == 201
+
+
+async def test_the_same_pushed_twice_at_once_is_stored_once(world: World) -> None:
+    async with world.gateway(), world.client("ada") as user:
+        answers = await asyncio.gather(*(put(user, tar_of(APP)) for _ in range(4)))
+        assert sorted(status for status, _ in answers) == [200, 200, 200, 201]
+        assert len({body for _, body in answers}) == 1
+        assert len(world.on_volume("bundles/demo/*.tar")) == 1
+
+
+async def test_a_push_that_takes_too_long_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles_module, "MOST_SECONDS", 0.05)
+    async with world.gateway(), world.client("ada") as user:
+        status, body = await put(user, _half(tar_of(APP), asyncio.Event()))
+        assert (status, json.decode(body, type=Problem).reason) == (408, "TooSlow")
+        assert world.on_volume("scratch/*") + world.on_volume("bundles/*/*") == []
+
+
+def test_pushed_again_while_it_is_collected_stays(tmp_path: Path) -> None:
+    """It was found unwanted, then pushed again: the removal looks once more."""
+    store, bundles = Store(tmp_path / "volume"), BundleStore(tmp_path / "volume")
+    store.open()
+    sent = tmp_path / "sent"
+    sent.write_bytes(tar_of(APP))
+    draft, again = bundles.scratch(), bundles.scratch()
+    bundle = bundles.pack(sent, draft, 10**6)
+    assert bundles.keep("demo", bundle, draft)
+    os.utime(tmp_path / f"volume/bundles/demo/{bundle.sha256}.tar", (0, 0))
+    before = datetime.now(UTC) - timedelta(days=7)
+    assert bundles.unwanted_since(before) == [("demo", bundle.sha256)]
+    assert not bundles.keep("demo", bundles.pack(sent, again, 10**6), again)
+    assert not bundles.remove("demo", bundle.sha256, before)
+    assert bundles.held("demo") == [bundle]
+    store.close()
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

@@ -1,11 +1,17 @@
 """How much a namespace may keep: what does not fit waits, is told why, and goes on once there is room."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import aiohttp
 import pytest
 from edgewise.gateway import quota
+from edgewise.gateway.cluster import Cluster
 from edgewise.gateway.quota import ANNOTATION
+from edgewise.gateway.store import Store
+from edgewise.gateway.sweep import sweep_once
+from edgewise.gateway.volume import Volume
+from edgewise.kube.client import KubeClient
 from edgewise_agent.wire import UploadPlan, Verdict
 
 from tests.gateway.sending import SECOND_UPLOAD, bring_home, complete, patch, put, send
@@ -80,6 +86,30 @@ async def test_what_is_removed_makes_room(world: World) -> None:
     async with world.gateway() as agent, world.client("agent-2") as other:
         await send(agent, {"first.bin": FIRST})
         await fits(other)
+
+
+async def test_what_the_sweep_drops_makes_room(world: World) -> None:
+    world.settings = replace(world.settings, namespace_quota=1000)
+    world.api.add_attempt()
+    async with world.gateway() as agent, world.client("agent-2") as other:
+        plan = plan_of({"first.bin": FIRST, "damaged.bin": b"3" * 300})
+        assert (await put(agent, plan))[0] == 200
+        assert (await patch(agent, FIRST, FIRST, 0))[0] == 200
+        assert (await patch(agent, b"3" * 300, b"4" * 300, 0))[0] == 200
+        assert (await complete(agent))[0] == 409
+        await bring_home(other, plan_of({"x": b"x"}, attempt=2, pod_name="faces-11111-2"), [b"x"], SECOND_UPLOAD)
+    assert len(world.on_volume("jobs/*/blobs/*")) == 2
+    store = Store(world.settings.data_dir)
+    store.open()
+    volume = Volume(store)
+    kube = await KubeClient.connect(world.settings.kubeconfig)
+    try:
+        assert await volume.held_bytes("demo", frozenset()) == 601
+        assert await sweep_once(volume, Cluster(kube), idle_seconds=0, given_up=timedelta(0)) == 1
+        assert await volume.held_bytes("demo", frozenset()) == 1
+    finally:
+        volume.close()
+        await kube.close()
 
 
 async def fits(session: aiohttp.ClientSession) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from edgewise.gateway.bundle_store import Bundle
 from edgewise_agent import bundles
+from edgewise_agent.journal import BundleEntry
 from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.connection import Connection
 from edgewise_agent.uplink.gateway import Conflict, Gateway, Refused, TooEarly, Unwanted
@@ -14,7 +15,7 @@ from edgewise_agent.wire import UploadStatus
 from msgspec import json
 
 from tests.gateway.sending import FACES, LOG
-from tests.gateway.surroundings import JOB_UID, POD_UID, World, plan_of, sha256
+from tests.gateway.surroundings import JOB_UID, POD_UID, World, eventually, plan_of, sha256
 from tests.gateway.tars import APP, tar_of
 
 
@@ -58,7 +59,15 @@ def bring_home(agent: Gateway) -> None:
 
 async def test_an_attempt_comes_home(world: World, tmp_path: Path) -> None:
     async with world.gateway():
-        await asyncio.to_thread(bring_home, agent_of(world, tmp_path, "agent-1"))
+        agent = agent_of(world, tmp_path, "agent-1")
+        with pytest.raises(TooEarly, match="NotComplete"):
+            await asyncio.to_thread(agent.status, JOB_UID, POD_UID)
+        await asyncio.to_thread(bring_home, agent)
+
+        async def settled() -> bool:
+            return (await asyncio.to_thread(agent.status, JOB_UID, POD_UID)).settled
+
+        await eventually(settled, "its device need keep no copy")
 
 
 async def test_refusals_mean_what_the_agent_takes_them_for(world: World, tmp_path: Path) -> None:
@@ -99,8 +108,14 @@ async def test_a_bundle_goes_from_a_user_to_a_device(
         )
         device = bundles.Bundles(settings, connection)
         device.load()
-        await asyncio.to_thread(device.fetch, "demo", bundle.sha256)
+        pod_uid = "22222222-2222-4222-8222-000000000001"
+        entry = BundleEntry(
+            volume_id="csi-1", target="", namespace="demo", pod_name="app", pod_uid=pod_uid, sha256=bundle.sha256
+        )
+        assert not device.claim(entry)
+        while not await asyncio.to_thread(device.advance, "demo", bundle.sha256):
+            pass
         place = settings.plugin_dir / "bundles" / f"demo.{bundle.sha256}"
         assert {name: (place / name).read_bytes() for name in APP} == APP
-        assert device.held() == (bundle.sha256,)
+        assert device.held() == (f"demo/{bundle.sha256}",)
         await asyncio.to_thread(connection.close)

@@ -2,13 +2,16 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
-from edgewise_agent.wire import BlobStatus, Verdict
+from edgewise_agent.wire import BlobStatus, Problem, UploadStatus, Verdict
+from msgspec import json
 
 from tests.gateway.reading import JOB, listing_of, published, refusal
-from tests.gateway.sending import FACES, complete, missing_offset, patch, put, send
-from tests.gateway.surroundings import POD_UID, World, plan_of, sha256
+from tests.gateway.sending import FACES, UPLOAD, complete, missing_offset, patch, put, send
+from tests.gateway.surroundings import POD_UID, World, eventually, plan_of, sha256
 
 
 class Backup:
@@ -89,6 +92,48 @@ async def test_results_that_only_the_status_knows_are_said_to_be_lost(world: Wor
         assert (await listing_of(user)).state == "Uploading"
         await send(agent, {"faces.csv": FACES})
         assert (await published(user)).state == "Complete"
+
+
+async def status(session: aiohttp.ClientSession) -> tuple[int, Any]:
+    """What the gateway says of the attempt's complete upload."""
+    async with session.get(UPLOAD) as response:
+        body = await response.read()
+        return response.status, json.decode(body, type=UploadStatus if response.status == 200 else Problem)
+
+
+async def test_an_acknowledged_upload_is_settled_once_the_verdict_is_on_the_volume(world: World) -> None:
+    world.operator.verdicts = [Verdict.PENDING]
+    async with world.gateway() as agent, world.client("agent-2") as other:
+        assert (await put(agent, plan_of({"faces.csv": FACES})))[0] == 200
+        assert (await status(agent))[0] == 425
+        await send(agent, {"faces.csv": FACES})
+        assert await status(agent) == (200, UploadStatus(missing=(), complete=True, settled=False))
+        assert (await status(other))[0] == 403
+        world.operator.verdicts = [Verdict.SUPERSEDED]
+
+        async def is_settled() -> bool:
+            return await status(agent) == (200, UploadStatus(missing=(), complete=True, settled=True))
+
+        await eventually(is_settled, "the verdict is on the volume")
+
+
+async def test_what_was_acknowledged_and_lost_can_be_sent_again(world: World, backup: Backup) -> None:
+    """The copy is from before the acknowledgement; the device asks, learns of it, and has all of it still."""
+    world.operator.verdicts = [Verdict.PENDING]
+    async with world.gateway() as agent:
+        assert (await put(agent, plan_of({"faces.csv": FACES})))[0] == 200
+    backup.make()
+    async with world.gateway() as agent:
+        await send(agent, {"faces.csv": FACES})
+        assert (await status(agent))[0] == 200
+    backup.put_back()
+    world.operator.verdicts = [Verdict.PUBLISHED]
+    async with world.gateway() as agent, world.client("ada") as user:
+        lost, problem = await status(agent)
+        assert (lost, problem.reason) == (425, "NotComplete")
+        await send(agent, {"faces.csv": FACES})
+        assert (await published(user)).state == "Complete"
+        assert await status(agent) == (200, UploadStatus(missing=(), complete=True, settled=True))
 
 
 async def test_a_verdict_that_the_copy_does_not_know_is_asked_for_again(world: World, backup: Backup) -> None:

@@ -59,9 +59,9 @@ class Disk:
 
 def send(pod_uid: str, content: bytes) -> Callable[[Store], None]:
     def step(store: Store) -> None:
-        rest = content[store.offset(JOB_UID, pod_uid, sha256(content)) :]
+        rest = content[store.staging.offset(JOB_UID, pod_uid, sha256(content)) :]
         if rest:
-            with store.append(JOB_UID, pod_uid, sha256(content)) as writer:
+            with store.staging.append(JOB_UID, pod_uid, sha256(content)) as writer:
                 writer.write(rest)
                 writer.commit()
 
@@ -70,43 +70,43 @@ def send(pod_uid: str, content: bytes) -> Callable[[Store], None]:
 
 def complete(pod_uid: str) -> Callable[[Store], None]:
     def step(store: Store) -> None:
-        store.complete(JOB_UID, pod_uid, NOW, threading.Event())
+        store.staging.complete(JOB_UID, pod_uid, NOW, threading.Event())
 
     return step
 
 
 def discard_an_upload(store: Store) -> None:
-    store.accept(JOB, OTHER_POD_UID, "edge-2", plan_of({"other.csv": b"x\n"}))
-    store.discard(JOB_UID, OTHER_POD_UID)
+    store.staging.accept(JOB, OTHER_POD_UID, "edge-2", plan_of({"other.csv": b"x\n"}))
+    store.staging.discard(JOB_UID, OTHER_POD_UID)
 
 
 def expire(pod_uid: str) -> Callable[[Store], None]:
     def step(store: Store) -> None:
-        store.expire(JOB_UID, pod_uid, NOW, "Its time is over.")
-        store.tidy(JOB_UID)
+        store.results.expire(JOB_UID, pod_uid, NOW, "Its time is over.")
+        store.results.tidy(JOB_UID)
 
     return step
 
 
 def forget(store: Store) -> None:
-    store.forget(JOB_UID)
-    store.tidy(JOB_UID)
+    store.results.forget(JOB_UID)
+    store.results.tidy(JOB_UID)
 
 
 LIFE: tuple[Callable[[Store], Any], ...] = (
-    lambda store: store.accept(JOB, POD_UID, "edge-1", FIRST),
-    lambda store: store.keep_for(JOB_UID, 3600.0),
+    lambda store: store.staging.accept(JOB, POD_UID, "edge-1", FIRST),
+    lambda store: store.results.keep_for(JOB_UID, 3600.0),
     send(POD_UID, OWN),
     send(POD_UID, SHARED),
     send(POD_UID, LOG),
     complete(POD_UID),
-    lambda store: store.set_aside(JOB_UID, POD_UID, NOW),
+    lambda store: store.results.set_aside(JOB_UID, POD_UID, NOW),
     discard_an_upload,
-    lambda store: store.accept(JOB, OTHER_POD_UID, "edge-2", SECOND),
+    lambda store: store.staging.accept(JOB, OTHER_POD_UID, "edge-2", SECOND),
     complete(OTHER_POD_UID),
-    lambda store: store.publish(JOB_UID, OTHER_POD_UID, NOW),
+    lambda store: store.results.publish(JOB_UID, OTHER_POD_UID, NOW),
     expire(POD_UID),
-    lambda store: store.keep_for(JOB_UID, None),
+    lambda store: store.results.keep_for(JOB_UID, None),
     expire(OTHER_POD_UID),
     forget,
 )
@@ -115,13 +115,13 @@ LIFE: tuple[Callable[[Store], Any], ...] = (
 def state_of(store: Store, root: Path) -> dict[str, Any]:
     """All that others see of the store, and all that it takes on the disk."""
     return {
-        "attempts": store.attempts(JOB_UID),
-        "published": store.published(JOB_UID),
-        "pending": store.pending(),
-        "newest": store.newest("demo", "faces"),
-        "job": store.job(JOB_UID),
-        "kept for": store.kept_for(JOB_UID),
-        "offsets": [store.offset(JOB_UID, POD_UID, sha256(content)) for content in (OWN, SHARED, LOG)],
+        "attempts": store.results.attempts(JOB_UID),
+        "published": store.results.published(JOB_UID),
+        "pending": store.results.pending(),
+        "newest": store.results.newest("demo", "faces"),
+        "job": store.results.job(JOB_UID),
+        "kept for": store.results.kept_for(JOB_UID),
+        "offsets": [store.staging.offset(JOB_UID, POD_UID, sha256(content)) for content in (OWN, SHARED, LOG)],
         "blobs": {path.name: path.read_bytes() for path in root.glob("jobs/*/blobs/*")},
         "paths": {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()},
     }
@@ -163,7 +163,7 @@ def test_a_crash_at_any_change_of_a_step(tmp_path: Path, monkeypatch: pytest.Mon
             else:
                 break
         with opened(root) as store:
-            attempts = {kept.manifest.pod_uid for kept in store.attempts(JOB_UID)}
+            attempts = {kept.manifest.pod_uid for kept in store.results.attempts(JOB_UID)}
             assert number == len(LIFE) - 1 or attempts >= {kept.manifest.pod_uid for kept in before["attempts"]}
             promised = [min(old, new) for old, new in zip(before["offsets"], after["offsets"], strict=True)]
             held = state_of(store, root)["offsets"]

@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from edgewise.gateway import tarball
@@ -41,6 +42,13 @@ def test_order_times_owners_and_format_do_not_change_it() -> None:
     }
     dotted = canonical(tar_of({f"./{name}": content for name, content in APP.items()}))[0]
     assert made == {dotted}
+
+
+def test_the_examples_digest_is_that_of_its_folder() -> None:
+    example, made = Path(__file__).parents[2] / "examples/sharpness", io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        archive.add(example / "app", ".", filter=lambda entry: None if "__pycache__" in entry.name else entry)
+    assert f"digest: sha256:{canonical(made.getvalue())[0]}\n" in (example / "edgeapp.yaml").read_text()
 
 
 def test_content_names_and_execution_change_it() -> None:
@@ -82,6 +90,7 @@ def test_long_names_are_read_from_every_kind_of_header(kind: int) -> None:
         (tar_of({"a": b""})[:512] + tar_of({"a": b""}), "'a' is there twice"),
         (tar_of({"a": b"", "a/b": b""}), "'a' is a file and also the folder"),
         (tar_of({"a/b": b"", "a": b""}), "'a' is there twice"),
+        (tar_of({}), "no file is in it"),
         (b"", "no whole tar"),
         (b"not a tar" * 100, "no whole tar"),
         (tar_of({"a": b"1"})[:512], "ends within 'a'"),
@@ -99,6 +108,14 @@ def test_a_long_extended_header_is_not_read() -> None:
     header.type, header.size = tarfile.XHDTYPE, 10**6
     with pytest.raises(BadTar, match="extended header has 1000000 bytes"):
         canonical(header.tobuf() + bytes(10**6 + 512))
+
+
+def test_many_extended_headers_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tarball, "MAX_EXTENDED_TOTAL", 1500)
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 512
+    with pytest.raises(TooMuch, match="extended headers have more than 1500 bytes"):
+        canonical((header.tobuf() + b"8 a=bcd\n" * 64) * 3 + tar_of(APP))
 
 
 def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from tests.gateway.sending import FACES, LOG, SECOND_UPLOAD, UPLOAD, complete, m
 from tests.gateway.surroundings import (
     JOB_UID,
     OTHER_JOB_UID,
+    OTHER_POD_UID,
     POD_UID,
     World,
     eventually,
@@ -245,6 +246,30 @@ async def test_an_attempt_that_the_status_does_not_have_yet_must_wait(world: Wor
         assert (status, problem.reason) == (425, "AttemptNotRecorded")
         world.api.jobs["demo", "faces"]["status"]["attempts"] = attempts
         assert (await put(session, plan_of({"faces.csv": FACES})))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("recorded", "status"),
+    [
+        ([(number, "edge-2", OTHER_POD_UID) for number in range(2, 102)], 410),
+        ([(1, "edge-1", OTHER_POD_UID)], 410),
+        ([(1, "edge-1", "")], 425),
+        ([], 425),
+    ],
+    ids=["dropped from the status", "its number is another pod's", "its pod is not known yet", "none yet"],
+)
+async def test_an_attempt_that_will_never_be_in_the_status_is_discarded(
+    world: World, recorded: list[tuple[int, str, str]], status: int
+) -> None:
+    attempts = world.api.jobs["demo", "faces"]["status"]["attempts"]
+    async with world.gateway() as session:
+        assert (await put(session, plan_of({"faces.csv": FACES})))[0] == 200
+        assert (await patch(session, FACES, FACES[:5], 0))[0] == 200
+        attempts[:] = [{"number": number, "node": node, "podUID": uid} for number, node, uid in recorded]
+        answer, problem = await put(session, plan_of({"faces.csv": FACES}))
+        expected = "AttemptForgotten" if status == 410 else "AttemptNotRecorded"
+        assert (answer, problem.reason) == (status, expected)
+        assert bool(world.on_volume("staging/*/*")) == (status == 425)
 
 
 async def test_a_plan_must_be_of_the_pods_attempt(world: World) -> None:

@@ -33,7 +33,7 @@ class Refused(RuntimeError):
 
 
 class TooEarly(RuntimeError):
-    """425: the attempt is not in the job's status yet."""
+    """425: the attempt is not in the job's status yet, or the upload not here."""
 
 
 class Conflict(RuntimeError):
@@ -129,6 +129,11 @@ class Gateway:
                 f"completion of {_attempt(plan)}: the manifest is not that of the files sent ({lost[:3]})"
             )
         return manifest
+
+    def status(self, job_uid: str, pod_uid: str) -> UploadStatus:
+        """How a complete upload stands. `TooEarly`: the gateway does not have it, or not any more."""
+        answer = self._connection.request("GET", f"/v1/uploads/{job_uid}/{pod_uid}")
+        return self._decode(answer, UploadStatus, f"status of the upload of pod {pod_uid}")
 
     @staticmethod
     def _decode(answer: Answer, kind: type[_T], what: str) -> _T:

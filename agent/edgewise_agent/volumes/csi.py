@@ -29,6 +29,8 @@ EPHEMERAL: Final = "csi.storage.k8s.io/ephemeral"
 POD_NAME: Final = "csi.storage.k8s.io/pod.name"
 POD_NAMESPACE: Final = "csi.storage.k8s.io/pod.namespace"
 POD_UID: Final = "csi.storage.k8s.io/pod.uid"
+WAIT_SECONDS: Final = 100.0
+"""How long a call waits for a bundle: kubelet gives up after 120 s, and would not say what it waited for."""
 COLLECTS: Final = frozenset({"AtEnd", ON_CLOSE})
 """The ways of collecting that this agent knows."""
 
@@ -105,7 +107,7 @@ class NodeService:
         self._settings = settings
         self._table = table
         self._bundles = bundles
-        self._one_fetch = asyncio.Lock()
+        self._turn = asyncio.Lock()
         self._fetching: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.errors = 0
         """Calls since the start that failed unexpectedly."""
@@ -154,7 +156,7 @@ class NodeService:
         return csi.NodePublishVolumeResponse()
 
     async def _fetched(self, namespace: str, sha256: str) -> None:
-        """Wait for the bundle. Whoever gives up waiting, as kubelet does after two minutes, stops no fetch."""
+        """Wait for the bundle, not for ever. Whoever gives up waiting stops no fetch. Raises `BundleUnavailable`."""
         key = namespace, sha256
         task = self._fetching.get(key)
         if task is None:
@@ -167,11 +169,21 @@ class NodeService:
                     done.exception()  # told to who waits, if anybody does
 
             task.add_done_callback(ended)
-        await asyncio.shield(task)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.shield(task)
+        except TimeoutError:
+            come = await asyncio.to_thread(self._bundles.come, namespace, sha256)
+            raise BundleUnavailable(
+                f"bundle sha256:{sha256} of namespace {namespace} is being fetched, {come} bytes are here so far"
+            ) from None
 
     async def _fetch(self, namespace: str, sha256: str) -> None:
-        async with self._one_fetch:
-            await asyncio.to_thread(self._bundles.fetch, namespace, sha256)
+        """Fetch the bundle in turn with others, range by range: a large one holds no small one back."""
+        here = False
+        while not here:
+            async with self._turn:
+                here = await asyncio.to_thread(self._bundles.advance, namespace, sha256)
 
     async def unpublish(self, request: csi.NodeUnpublishVolumeRequest) -> csi.NodeUnpublishVolumeResponse:
         """Take the volume into the spool. Safe to repeat, also for a volume that never was."""

@@ -2,7 +2,8 @@
 
 This module owns every change of a volume's state, each first on the disk (journal, spool), then in memory, under one
 lock, so that kubelet's calls, the uploader and the reconciler may come from any thread and may be repeated. It never
-talks to the network, and never removes what the gateway has not acknowledged or disowned.
+talks to the network, and never removes what the gateway has not acknowledged or disowned. Of what is acknowledged it
+keeps a copy until that is settled, or something else needs its room.
 """
 
 import logging
@@ -71,10 +72,16 @@ class _Volume:
     bytes_: int = 0
     measured: bool = False
     sent_bytes: int = 0
+    copy_bytes: int = 0
+    """size of the copy that is kept of an acknowledged volume"""
     over_limit: bool = False
     message: str = ""
     absent_since: float | None = None
     restored: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        return self.entry.finish is not None and self.entry.finish.kept
 
     def held(self) -> Held:
         return Held(self.entry, self.state, self.generation, self.bytes_)
@@ -100,9 +107,7 @@ class VolumeTable:
         with self._lock:
             for entry in self._journal.load():
                 if entry.finish is not None:
-                    self.spool.let_go(entry.volume_id)
-                    volume = _Volume(entry, entry.finish.state, time.monotonic(), message=entry.finish.message)
-                    volume.bytes_ = volume.sent_bytes = entry.finish.bytes_
+                    volume = self._finished(entry, entry.finish)
                 elif self.spool.holds(entry.volume_id):
                     size = min(self.spool.size(entry.volume_id), MOST_BYTES)
                     volume = _Volume(entry, VolumeState.SPOOLED, time.monotonic(), bytes_=size, measured=True)
@@ -118,6 +123,16 @@ class VolumeTable:
                 if volume_id.startswith(_LOGS_PREFIX) and volume_id not in self._volumes:
                     self.spool.let_go(volume_id)
         _log.info("journal read: %d volumes, %d of them to be sent", len(self._volumes), len(self.waiting()))
+
+    def _finished(self, entry: Entry, finish: Finish) -> _Volume:
+        """A volume that an earlier process of the agent finished, with the copy that it kept if that is there."""
+        kept = finish.kept and self.spool.holds(entry.volume_id)
+        if not kept:
+            self.spool.let_go(entry.volume_id)
+        volume = _Volume(replace(entry, finish=replace(finish, kept=kept)), finish.state, time.monotonic())
+        volume.message, volume.bytes_, volume.sent_bytes = finish.message, finish.bytes_, finish.bytes_
+        volume.copy_bytes = min(self.spool.size(entry.volume_id), MOST_BYTES) if kept else 0
+        return volume
 
     def unfinished_entry(self, volume_id: str) -> Entry | None:
         """The journal's entry of a volume that is in a pod or still to be sent."""
@@ -197,15 +212,18 @@ class VolumeTable:
         )
         if self.knows_logs(pod.pod_uid):
             return
-        state, message = VolumeState.SPOOLED, ""
+        state, message, size = VolumeState.SPOOLED, "", 0
         if keep(self.spool.logs(entry.volume_id)):
             self.spool.take_logs(entry.volume_id)
+            size = min(self.spool.size(entry.volume_id), MOST_BYTES)
         else:
             state, message = VolumeState.DISCARDED, "the device has no logs of this pod"
             entry = replace(entry, finish=Finish(state=state, message=message))
         with self._lock:
             self._journal.write(entry)
-            self._volumes[entry.volume_id] = _Volume(entry, state, time.monotonic(), message=message)
+            self._volumes[entry.volume_id] = _Volume(
+                entry, state, time.monotonic(), bytes_=size, measured=True, message=message
+            )
             self._changed()
 
     def reconcile(self, live: LivePods | None) -> None:
@@ -228,7 +246,7 @@ class VolumeTable:
 
     @staticmethod
     def _may_be_forgotten(volume: _Volume, live: LivePods | None) -> bool:
-        if volume.entry.finish is None or time.monotonic() - volume.since <= REMEMBER_SECONDS:
+        if volume.entry.finish is None or volume.is_kept or time.monotonic() - volume.since <= REMEMBER_SECONDS:
             return False
         return not volume.entry.logs_only or (live is not None and volume.entry.pod_uid not in live.uids)
 
@@ -271,6 +289,11 @@ class VolumeTable:
         with self._lock:
             return [volume.held() for volume in self._volumes.values() if volume.state in WAITING]
 
+    def kept(self) -> list[Held]:
+        """The volumes that the gateway has acknowledged and of which a copy is kept, in the order of the waiting."""
+        with self._lock:
+            return [volume.held() for volume in self._volumes.values() if volume.is_kept]
+
     def note_size(self, held: Held, bytes_: int, *, over_limit: bool = False, message: str = "") -> None:
         """Note what a volume was measured to hold."""
         with self._lock:
@@ -306,19 +329,70 @@ class VolumeTable:
                 self._changed()
 
     def finish(self, held: Held, finish: Finish) -> None:
-        """Note that nothing is left to send: acknowledged (Done) or unwanted (Discarded). The files may go."""
+        """Note that nothing is left to send: acknowledged (Done) or unwanted (Discarded).
+
+        The files go, unless `finish` says that they are kept.
+        """
         with self._lock:
             volume = self._same(held)
             if volume is None or volume.state not in WAITING:
                 return
-            entry = replace(volume.entry, finish=finish)
-            self._journal.write(entry)
-            volume.entry = entry
+            size = volume.bytes_
+            self._write_finish(volume, finish)
             self._become(volume, finish.state)
             volume.bytes_, volume.message = finish.bytes_, finish.message
             volume.sent_bytes = finish.bytes_ if finish.state is VolumeState.DONE else 0
-            self.spool.let_go(entry.volume_id)
+            if finish.kept:
+                volume.copy_bytes = size
+            else:
+                self.spool.let_go(volume.entry.volume_id)
             self._changed()
+
+    def drop_copy(self, held: Held) -> None:
+        """Let the kept copy of an acknowledged volume go; `Spool.sweep` removes it."""
+        with self._lock:
+            volume = self._same(held)
+            if volume is None or volume.entry.finish is None or not volume.is_kept:
+                return
+            # The folder first: a disk that is too full for the journal must not keep what fills it.
+            self.spool.let_go(volume.entry.volume_id)
+            volume.entry = replace(volume.entry, finish=replace(volume.entry.finish, kept=False))
+            volume.copy_bytes, volume.since = 0, time.monotonic()
+            self._journal.write(volume.entry)
+
+    def send_again(self, held: Held) -> None:
+        """Take the acknowledgement of a kept volume as never given: its files wait to be sent."""
+        with self._lock:
+            volume = self._same(held)
+            if volume is None or not volume.is_kept:
+                return
+            self._write_finish(volume, None)
+            self._become(volume, VolumeState.SPOOLED)
+            volume.copy_bytes = 0
+            self._changed()
+
+    def make_room(self) -> None:
+        """Remove kept copies, the oldest first, as far as the spool is over its limit or the device under its floor.
+
+        What waits to be sent, and what pods write, comes before a copy of what the gateway has.
+        """
+        for held in self.kept():
+            if not self._is_short_of_room():
+                return
+            _log.warning("the copy of acknowledged results of pod %s goes: its room is needed", _pod(held.entry))
+            self.drop_copy(held)
+            self.spool.sweep()
+
+    def _is_short_of_room(self) -> bool:
+        with self._lock:
+            copies = sum(volume.copy_bytes for volume in self._volumes.values())
+            over_limit = copies + self.usage().bytes_ > self._settings.spool_limit_bytes
+        return over_limit or free_bytes(self._settings.kubelet_root) < self._settings.free_space_floor_bytes
+
+    def _write_finish(self, volume: _Volume, finish: Finish | None) -> None:
+        entry = replace(volume.entry, finish=finish)
+        self._journal.write(entry)
+        volume.entry = entry
 
     def usage(self) -> wire.Spool:
         """How full the spool is."""
@@ -329,9 +403,11 @@ class VolumeTable:
         )
 
     def reports(self) -> tuple[VolumeReport, ...]:
-        """What the beat says of each volume; should there be over 1,000, those not finished come first."""
+        """What the beat says of each volume; should there be over 1,000, first those not finished, then those kept."""
         with self._lock:
-            volumes = sorted(self._volumes.values(), key=lambda volume: volume.entry.finish is not None)
+            volumes = sorted(
+                self._volumes.values(), key=lambda volume: (volume.entry.finish is not None, not volume.is_kept)
+            )
             return tuple(_report(volume) for volume in volumes[:MOST_REPORTED])
 
     def _same(self, held: Held) -> _Volume | None:

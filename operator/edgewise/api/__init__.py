@@ -62,7 +62,7 @@ from edgewise.api.mounts import (
     SecretFiles,
     Source,
 )
-from edgewise.api.quantities import Resources, parse_quantity
+from edgewise.api.quantities import Resources
 from edgewise.api.schema import merge_patch, spec_body, status_body
 from edgewise.api.score import Factors
 from edgewise.api.security import SecurityContext, SELinuxOptions
@@ -75,7 +75,6 @@ from edgewise.api.selection import (
     Toleration,
     TolerationOperator,
 )
-from edgewise.api.text import parse_duration
 
 KINDS = (EDGE_NODE, EDGE_APP, EDGE_JOB)
 """Every kind, in the order in which they are documented."""
@@ -154,8 +153,6 @@ __all__ = [
     "TolerationOperator",
     "ValueFrom",
     "merge_patch",
-    "parse_duration",
-    "parse_quantity",
     "spec_body",
     "status_body",
 ]

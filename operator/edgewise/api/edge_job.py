@@ -14,7 +14,8 @@ from edgewise.api.kind import Column, Kind
 from edgewise.api.metadata import API_VERSION, NAME_LENGTH, SHORT_NAME, Metadata
 from edgewise.api.schema import Model, Rule, api_name, rules, unique
 from edgewise.api.selection import Affinity, NodeSelector
-from edgewise.api.text import DURATION_LENGTH, DURATION_PATTERN, Duration, ObjectName
+from edgewise.api.text import DURATION_LENGTH, Duration, ObjectName
+from edgewise.notation import DURATION_PATTERN
 
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 """A length of time in seconds, up to a year."""

@@ -186,6 +186,8 @@ class Results(Model):
     """How many files there are; `files` lists at most 100 of them."""
     bytes_: ByteCount = 0
     """The size of all files, in bytes."""
+    sent_bytes: ByteCount = 0
+    """How many of these bytes are home; told anew after each tenth, and when all are."""
     skipped: Count = 0
     """How many files the app's `include` patterns left out."""
     refused_count: Count = 0

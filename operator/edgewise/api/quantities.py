@@ -1,24 +1,17 @@
-"""Amounts of a resource, as Kubernetes writes them: 100m of CPU, 128Mi of memory.
+"""Amounts of a resource, as fields of the API: 100m of CPU, 128Mi of memory.
 
-Owns their notation and what a pod asks for; never what a device has.
+Owns what a pod asks for; never what a device has. edgewise/notation.py owns how an amount is written.
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
-from re import ASCII
-from re import compile as pattern
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from edgewise.api.schema import Model, Rule, rules
+from edgewise.notation import QUANTITY_PATTERN
 
-_DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
-_NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)"
-_SUFFIX = "([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,2})?"
-_PARTS = pattern(f"(?P<number>{_NUMBER})(?P<suffix>{_SUFFIX})", ASCII)
-_PATTERN = f"^{_NUMBER}{_SUFFIX}$"
+_PATTERN = f"^{QUANTITY_PATTERN}$"
 
 
 def _as_text(amount: object) -> object:
@@ -34,19 +27,6 @@ Quantity = Annotated[
     WithJsonSchema(QUANTITY_SCHEMA),
 ]
 """An amount that is not negative: a whole number, or text with a suffix such as m, k, M, Ki or Mi."""
-
-
-def parse_quantity(text: str) -> Decimal:
-    """The amount in base units (cores, bytes, counts), exact. Raises `ValueError` for anything else."""
-    match = _PARTS.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no amount: write a number, with a suffix such as m, k, M, Ki or Mi if you like")
-    number, suffix = Decimal(match["number"]), match["suffix"]
-    if suffix in _BINARY:
-        return number * (1 << _BINARY[suffix])
-    if suffix in _DECIMAL:
-        return number.scaleb(_DECIMAL[suffix])
-    return number.scaleb(int(suffix[1:]))
 
 
 Amounts = Annotated[Mapping[str, Quantity], Field(max_length=16)]

@@ -3,12 +3,12 @@
 Owns how they are written; never what they refer to.
 """
 
-from datetime import UTC, datetime, timedelta
-from re import ASCII
-from re import compile as pattern
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BeforeValidator, Field, PlainSerializer
+
+from edgewise.notation import DURATION_PATTERN
 
 MESSAGE_LENGTH: Final = 4096
 """The most characters a message in a status may have; longer ones are cut when the model is made."""
@@ -70,19 +70,7 @@ def _rfc3339(time: datetime) -> str:
 Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str)]
 """A point in time, aware; written as RFC 3339 in UTC and in whole seconds, as Kubernetes writes its own."""
 
-DURATION_PATTERN: Final = "([0-9]{1,5}d)?([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?"
 DURATION_LENGTH: Final = 24
 
 Duration = Annotated[str, Field(min_length=2, max_length=DURATION_LENGTH, pattern=f"^{DURATION_PATTERN}$")]
 """A length of time as people write it: days, hours, minutes and seconds, such as 90s, 1h30m or 7d."""
-
-_DURATION = pattern(DURATION_PATTERN, ASCII)
-
-
-def parse_duration(text: str) -> timedelta:
-    """The length of time that a `Duration` means. Raises `ValueError` for anything else."""
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise ValueError(f"{text!r} is no duration: write days, hours, minutes and seconds, such as 90s, 1h30m or 7d")
-    days, hours, minutes, seconds = (int(part[:-1]) if part else 0 for part in match.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)

@@ -18,15 +18,23 @@ from edgewise.domain.actions import Action, CreatePod, DeletePod, PatchStatus
 from edgewise.domain.massloss import MassLoss
 from edgewise.domain.plan import plan
 
-DEBOUNCE_SECONDS: Final = 0.02
+DEBOUNCE_SECONDS: Final = 0.05
+"""How long after a pass events are gathered for the next one. A new job does not wait for it."""
+
 RETRY_SECONDS: Final = 1.0
 """How soon after a failed write the next plan is made."""
 
-MOST_WRITES: Final = 256
-"""How many writes one pass carries out. What is left is planned anew: by then, something more urgent may have come."""
+MOST_STARTED: Final = 256
+"""How many pods one pass starts or ends. What is left is planned anew: by then, something more urgent may have come."""
 
-MOST_BESIDE: Final = 32
-"""How many of them may tell of something while others start or end pods."""
+MOST_TOLD: Final = 32
+FEWEST_TOLD: Final = 1
+BEHIND_SECONDS: Final = 15.0
+"""How many other writes one pass carries out: fewest while it starts or ends pods, unless some have waited this long.
+
+They tell of something, and a status costs the API server five times what a new pod does. So a burst is placed first and
+told of afterwards, no new job waits behind many of them, and under a load that does not end both go on.
+"""
 
 BEATS_SECONDS: Final = 1.0
 """How long beats are gathered: a pass looks at every job, and a large fleet reports many times a second."""
@@ -54,15 +62,17 @@ class Cycle:
     """when the last pass ended, on the monotonic clock"""
     paused: bool = False
     """whether evictions are paused"""
+    behind_since: float | None = None
+    """since when there have always been statuses to write, on the monotonic clock"""
 
     async def run(self) -> None:
         """Plan and apply, without end."""
         delay = 0.0
         while True:
             await self._wait(delay)
-            if time.monotonic() - self.passed_at < DEBOUNCE_SECONDS:  # a single event after a pause need not wait
-                await asyncio.sleep(DEBOUNCE_SECONDS)
+            await self._gather()
             self.world.touched.clear()
+            self.world.pressing.clear()
             self.world.stirred = False
             try:
                 delay = await self.once()
@@ -83,6 +93,12 @@ class Cycle:
                 async with asyncio.timeout(min(rest, BEATS_SECONDS)):
                     await self.world.touched.wait()
 
+    async def _gather(self) -> None:
+        """Let what belongs together come together: until a debounce after the last pass, or until a job presses."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self.passed_at + DEBOUNCE_SECONDS - time.monotonic())):
+                await self.world.pressing.wait()
+
     def _tell(self, losses: MassLoss | None) -> None:
         """Show that evictions are paused, and log when that changes."""
         PAUSED.set(losses is not None)
@@ -102,8 +118,12 @@ class Cycle:
             FAULTS.labels(fault.what.split()[0]).inc()
             logger.error("%s can't be decided about", fault.what, exc_info=fault.error)
         with PASSES.labels("apply").time():
-            chosen = most_urgent(planned.actions)
+            chosen = most_urgent(planned.actions, MOST_TOLD if self._is_behind() else FEWEST_TOLD)
             failed = await self.writer.apply(chosen)
+        if len(chosen) == len(planned.actions):
+            self.behind_since = None
+        elif self.behind_since is None:
+            self.behind_since = time.monotonic()
         if failed:
             return RETRY_SECONDS
         if len(chosen) < len(planned.actions):
@@ -112,13 +132,18 @@ class Cycle:
             return IDLE_SECONDS
         return min(IDLE_SECONDS, max(0.0, (planned.wake_at - self.wall()).total_seconds()))
 
+    def _is_behind(self) -> bool:
+        """Whether something has waited for too long to be told."""
+        return self.behind_since is not None and time.monotonic() - self.behind_since > BEHIND_SECONDS
 
-def most_urgent(actions: Sequence[Action]) -> list[Action]:
-    """What one pass carries out: what starts or frees a device, and beside that only a few writes that tell of it."""
+
+def most_urgent(actions: Sequence[Action], beside: int = MOST_TOLD) -> list[Action]:
+    """What one pass carries out: what starts or frees a device, and where there is such, `beside` other writes."""
     shuffled = random.sample(actions, len(actions))  # so that writes that are refused each time hold up no others
     ordered = sorted(shuffled, key=_urgency)
-    urgent = sum(isinstance(action, CreatePod | DeletePod) for action in actions)
-    return ordered[: min(MOST_WRITES, urgent + MOST_BESIDE) if urgent else MOST_WRITES]
+    urgent = [action for action in ordered if not isinstance(action, PatchStatus)]
+    told = [action for action in ordered if isinstance(action, PatchStatus)]
+    return [*urgent[:MOST_STARTED], *told[: beside if urgent else MOST_TOLD]]
 
 
 def _urgency(action: Action) -> int:
@@ -127,7 +152,7 @@ def _urgency(action: Action) -> int:
             return 0
         case CreatePod():
             return 1
-        case PatchStatus(plural="edgejobs"):
-            return 2
-        case _:
+        case PatchStatus(plural="edgenodes"):
             return 3
+        case _:
+            return 2

@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from msgspec import DecodeError, Raw, Struct, field, json
 from pydantic import ValidationError
 
-from edgewise.api import EdgeApp, EdgeJob, PlacementStatus, parse_quantity
+from edgewise.api import EdgeApp, EdgeJob, PlacementStatus
+from edgewise.domain.images import full_name
 from edgewise.domain.pods import (
     ATTEMPT_LABEL,
     JOB_LABEL,
@@ -17,6 +19,7 @@ from edgewise.domain.pods import (
     PLACEMENT_ANNOTATION,
 )
 from edgewise.domain.views import AppView, JobView, Key, KubeNode, PodPhase, PodView, Taint
+from edgewise.notation import parse_quantity
 
 
 class Owner(Struct, frozen=True):
@@ -202,12 +205,19 @@ class NodeInfo(Struct, frozen=True):
     architecture: str = ""
 
 
+class NodeImage(Struct, frozen=True):
+    """An image that a node has."""
+
+    names: list[str] | None = None
+
+
 class NodeStatus(Struct, rename="camel", frozen=True):
     """What kubelet says of a node."""
 
     allocatable: dict[str, str] = {}
     conditions: list[ConditionStruct] = []
     node_info: NodeInfo = field(default_factory=NodeInfo)
+    images: list[NodeImage] | None = None
 
 
 class NodeObject(Struct, frozen=True):
@@ -229,6 +239,10 @@ class NodeObject(Struct, frozen=True):
             ready_since=ready.last_transition_time,
             allocatable={name: float(parse_quantity(amount)) for name, amount in self.status.allocatable.items()},
             architecture=self.status.node_info.architecture,
+            # A fleet has few images: each name is held once, not once a device.
+            images=frozenset(
+                intern(full_name(name)) for image in self.status.images or () for name in image.names or ()
+            ),
         )
 
 

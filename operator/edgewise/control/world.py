@@ -9,7 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -114,6 +114,8 @@ class World:
     beats: BeatTable = field(default_factory=BeatTable)
     leases: LeaseTable = field(default_factory=LeaseTable)
     touched: asyncio.Event = field(default_factory=asyncio.Event)
+    pressing: asyncio.Event = field(default_factory=asyncio.Event)
+    """set when a job is new, and waits for its first device"""
     stirred: bool = False
     """whether devices have reported: worth a look, but not at once"""
     jobs: Cache[Key, JobView] = field(default_factory=Cache)
@@ -162,6 +164,8 @@ class World:
                     return self.jobs.drop(key, meta["uid"])
                 if self.jobs.holds(key, meta["uid"], meta["resourceVersion"]):
                     return False  # the writer's own answer was faster
+                if key not in self.jobs.objects:
+                    self.pressing.set()
                 return self.jobs.put(key, job_view(raw))
             case "edgeapps":
                 return self.apps.drop(key, meta["uid"]) if deleted else self.apps.put(key, app_view(raw))
@@ -280,8 +284,13 @@ class World:
         """Every device with all that is known of it now."""
         leading_for = timedelta(seconds=self.clock() - self.leading_since)
         return {
-            name: replace(
-                node,
+            name: NodeView(
+                name=name,
+                uid=node.uid,
+                generation=node.generation,
+                resource_version=node.resource_version,
+                spec=node.spec,
+                status=node.status,
                 kube=self.kube_nodes.get(name),
                 beat=self.beats.view(name),
                 lease=self.leases.view(name, self.beats.clock_offset(name)),

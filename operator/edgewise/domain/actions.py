@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
+from edgewise.api.schema import Model, status_body
 from edgewise.domain.massloss import MassLoss
 from edgewise.domain.views import Key
 
@@ -37,16 +38,29 @@ class DeletePod:
 
 @dataclass(frozen=True, slots=True)
 class PatchStatus:
-    """Bring an object's status to `status` (a whole one), if the object is still at `resource_version`."""
+    """Bring an object's status from `before` to `after` (both whole), if the object is still at `resource_version`.
+
+    Both are turned into JSON only when they are written: a pass may ask for many more writes than it carries out.
+    """
 
     plural: str
     key: Key
     """the namespace is empty for EdgeNodes"""
     resource_version: str
-    old: Mapping[str, Any]
-    new: Mapping[str, Any]
+    before: Model
+    after: Model
     events: tuple["Event", ...] = ()
     """what to tell once it is written"""
+
+    @property
+    def old(self) -> dict[str, Any]:
+        """The status that the API holds, as JSON."""
+        return status_body(self.before)
+
+    @property
+    def new(self) -> dict[str, Any]:
+        """The status that it shall hold, as JSON."""
+        return status_body(self.after)
 
 
 @dataclass(frozen=True, slots=True)

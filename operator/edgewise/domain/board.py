@@ -9,6 +9,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 
 from edgewise.domain.demand import Demand, Usage
 from edgewise.domain.eligibility import Candidacy, Rejection, is_busy, unfit, unready
@@ -29,12 +30,15 @@ class Candidate:
     """why it comes after all others, however good it is; empty: it does not"""
     busy: bool = False
     """whether it can take the job only when others there are done"""
+    order: Order = field(init=False)
+    """the lowest wins"""
 
-    @property
-    def order(self) -> Order:
-        """The lowest wins."""
+    def __post_init__(self) -> None:
         first, *others = self.ranking.order
-        return bool(self.avoided), first, self.busy, tuple(others), self.node
+        object.__setattr__(self, "order", (bool(self.avoided), first, self.busy, tuple(others), self.node))
+
+
+_order = attrgetter("order")
 
 
 @dataclass(slots=True)
@@ -51,9 +55,9 @@ class Standing:
         """Replace what is known of one device. A busy device is both a candidate and rejected."""
         old = self._orders.pop(node, None)
         if old is not None:
-            del self.candidates[bisect_left(self.candidates, old, key=lambda one: one.order)]
+            del self.candidates[bisect_left(self.candidates, old, key=_order)]
         if candidate is not None:
-            insort(self.candidates, candidate, key=lambda one: one.order)
+            insort(self.candidates, candidate, key=_order)
             self._orders[node] = candidate.order
         at = bisect_left(self.rejected, node, key=lambda one: one.node)
         if at < len(self.rejected) and self.rejected[at].node == node:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from edgewise.api import Condition, ConditionStatus
@@ -32,17 +33,23 @@ def updated(old: Iterable[Condition], claims: Iterable[Claim], generation: int, 
         if previous and unchanged and _says(previous) == (claim.reason, message, generation):
             conditions.append(previous)
             continue
-        conditions.append(
-            Condition(
-                type=claim.type,
-                status=status,
-                reason=claim.reason,
-                message=message,
-                observed_generation=generation,
-                last_transition_time=previous.last_transition_time if previous and unchanged else now,
-            )
-        )
+        since = previous.last_transition_time if previous and unchanged else now
+        conditions.append(_condition(claim.type, status, claim.reason, message, generation, since))
     return tuple(conditions)
+
+
+@lru_cache(maxsize=4096)  # in a burst most jobs say the same, and each pass says it again
+def _condition(
+    name: str, status: ConditionStatus, reason: str, message: str, generation: int, since: datetime
+) -> Condition:
+    return Condition(
+        type=name,
+        status=status,
+        reason=reason,
+        message=message,
+        observed_generation=generation,
+        last_transition_time=since,
+    )
 
 
 def named(conditions: Iterable[Condition], name: str) -> Condition | None:

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from edgewise.api import EdgeAppSpec, EdgeJobSpec, parse_quantity
+from edgewise.api import EdgeAppSpec, EdgeJobSpec
 from edgewise.domain.views import BeatView, Installation, Key, NodeView, PodPhase, PodView
+from edgewise.notation import parse_quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,18 @@ class Demand:
     @property
     def kind(self) -> tuple[object, ...]:
         """What makes two demands the same to every device, in one pass."""
-        return self.app_key, bundle_sha256(self.app), self.spec.placement.model_dump_json(), self.failed_on
+        return self.app_key, self.app.image, self.bundle, self.spec.placement.model_dump_json(), self.failed_on
 
     @property
     def app_key(self) -> Key:
-        """The name of the app."""
-        return app_key(self.job, self.spec)
+        """The name of the app, which is in the job's namespace."""
+        return Key(self.job.namespace, self.spec.app_ref.name)
 
-
-def app_key(job: Key, spec: EdgeJobSpec) -> Key:
-    """The name of a job's app, which is in the job's namespace."""
-    return Key(job.namespace, spec.app_ref.name)
+    @property
+    def bundle(self) -> str | None:
+        """The bundle that the app needs, as devices name what they hold: `namespace/sha256`."""
+        sha256 = bundle_sha256(self.app)
+        return f"{self.job.namespace}/{sha256}" if sha256 else None
 
 
 def bundle_sha256(app: EdgeAppSpec) -> str | None:

@@ -10,23 +10,15 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from edgewise.api import (
-    ConditionStatus,
-    EdgeNodeStatus,
-    Factors,
-    NodeBenchmark,
-    NodeMetrics,
-    NodeSpool,
-    status_body,
-)
+from edgewise.api import ConditionStatus, EdgeNodeStatus, Factors, NodeBenchmark, NodeMetrics, NodeSpool
 from edgewise.domain import unsupported
 from edgewise.domain.actions import Action, CreateNode, Fault, PatchStatus, guarded
 from edgewise.domain.conditions import Claim, holds, named, updated
 from edgewise.domain.demand import Usage
-from edgewise.domain.eligibility import spool_full, unready
+from edgewise.domain.eligibility import Why, spool_full, unready
 from edgewise.domain.liveness import DEAD_INTERVALS, STALE_INTERVALS, Liveness, liveness, silence
 from edgewise.domain.massloss import RECOVERED, UNDECIDED_INTERVALS, MassLoss
-from edgewise.domain.policies import Ranking, device_score
+from edgewise.domain.policies import device_score
 from edgewise.domain.views import AppView, Installation, Key, NodeView, Snapshot
 
 A_MOMENT: Final = timedelta(seconds=1)
@@ -84,7 +76,7 @@ def node_patch(
     if new == node.status:
         return None
     key = Key("", node.name)
-    return PatchStatus("edgenodes", key, node.resource_version, status_body(node.status), status_body(new))
+    return PatchStatus("edgenodes", key, node.resource_version, node.status, new)
 
 
 def node_status(
@@ -96,25 +88,25 @@ def node_status(
         return node.status
     held = losses if alive is Liveness.DEAD else None
     why = unready(node, snapshot.installation)
-    missing = unsupported.in_node(node.spec)
     reason, message = why or ("Fresh", "it reports and can take work")
+    old, pausing, full = node.status, _pausing(node.status, held, alive), _why_full(node, snapshot.installation)
+    same = (
+        old.observed_generation == node.generation
+        and ready_reason(old) == reason
+        and reason_of(old, "EvictionsPaused") == pausing.reason
+        and reason_of(old, "SpoolFull") == (full[0] if full else "Fine")
+    )
+    if same and not _moved(node, usage, now):
+        return old
+    missing = unsupported.in_node(node.spec)
     claims = [
         Claim("Ready", why is None, reason, message),
         Claim("Stalled", missing is not None, "NotSupported" if missing else "Fine", missing or ""),
         Claim("Reconciling", False, "Settled", ""),
-        _spool(node, snapshot.installation),
-        _pausing(node.status, held, alive),
+        Claim("SpoolFull", full is not None, *(full or ("Fine", "it hands out new output volumes"))),
+        pausing,
     ]
-    ranking = device_score(node, Usage())
-    old = node.status
-    same = (
-        ready_reason(old) == reason
-        and old.observed_generation == node.generation
-        and all(reason_of(old, claim.type) == claim.reason for claim in claims[-2:])
-    )
-    if same and not _moved(node, ranking, usage, now):
-        return old
-    beat = node.beat
+    beat, ranking = node.beat, device_score(node, Usage())
     values: dict[str, object] = {
         "observed_generation": node.generation,
         "conditions": updated(old.conditions, claims, node.generation, now),
@@ -153,21 +145,21 @@ def node_status(
     return old.model_copy(update=values)
 
 
-def _spool(node: NodeView, installation: Installation) -> Claim:
-    """Whether the device hands out no new output volume; what was last known of it while it has not reported."""
-    old = named(node.status.conditions, "SpoolFull")
-    if node.beat is None and old is not None:
-        return Claim("SpoolFull", old.status is ConditionStatus.TRUE, old.reason, old.message)
-    why = spool_full(node, installation)
-    return Claim("SpoolFull", why is not None, *(why or ("Fine", "it hands out new output volumes")))
+def _why_full(node: NodeView, installation: Installation) -> Why | None:
+    """Why the device hands out no new output volume; what was last known of it while it has not reported."""
+    if node.beat is None:
+        old = named(node.status.conditions, "SpoolFull")
+        return (old.reason, old.message) if old is not None and old.status is ConditionStatus.TRUE else None
+    return spool_full(node, installation)
 
 
 def _pausing(old: EdgeNodeStatus, held: MassLoss | None, alive: Liveness) -> Claim:
     """Whether jobs are held back on a dead device. When a mass loss ends, those still silent get a while to report."""
     if held is not None:
         return Claim("EvictionsPaused", True, "MassLoss", held.message)
-    was = holds(old.conditions, "EvictionsPaused") or reason_of(old, "EvictionsPaused") == RECOVERED
-    if was and alive is not Liveness.FRESH:
+    if alive is not Liveness.FRESH and (
+        holds(old.conditions, "EvictionsPaused") or reason_of(old, "EvictionsPaused") == RECOVERED
+    ):
         return Claim("EvictionsPaused", False, RECOVERED, "enough devices report again; this one is waited for a while")
     return Claim("EvictionsPaused", False, "Fine", "")
 
@@ -195,7 +187,7 @@ def reason_of(status: EdgeNodeStatus, name: str) -> str:
     return condition.reason if condition else ""
 
 
-def _moved(node: NodeView, ranking: Ranking, usage: Usage, now: datetime) -> bool:
+def _moved(node: NodeView, usage: Usage, now: datetime) -> bool:
     """Whether the device's figures have changed enough to be worth a write."""
     old = node.status
     if node.beat is None:
@@ -204,7 +196,9 @@ def _moved(node: NodeView, ranking: Ranking, usage: Usage, now: datetime) -> boo
         return True
     if old.last_beat_time is not None and now - old.last_beat_time < QUIET:
         return False
-    return abs(ranking.score - old.score) > MEANINGFUL * max(old.score, 1e-9) or old.running != usage.jobs
+    if old.running != usage.jobs:
+        return True
+    return abs(device_score(node, Usage()).score - old.score) > MEANINGFUL * max(old.score, 1e-9)
 
 
 def app_patch(app: AppView, now: datetime) -> PatchStatus | None:
@@ -223,4 +217,4 @@ def app_patch(app: AppView, now: datetime) -> PatchStatus | None:
     )
     if status == app.status:
         return None
-    return PatchStatus("edgeapps", app.key, app.resource_version, status_body(app.status), status_body(status))
+    return PatchStatus("edgeapps", app.key, app.resource_version, app.status, status)

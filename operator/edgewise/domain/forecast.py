@@ -7,7 +7,7 @@ Seconds are floats here, on the operator's clock.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import heapreplace
@@ -16,10 +16,9 @@ from math import inf
 from statistics import median
 from typing import Final
 
-from edgewise.api import Outcome
-from edgewise.domain.demand import app_key, slots_of
+from edgewise.domain.demand import slots_of
 from edgewise.domain.score import thermal_factor
-from edgewise.domain.views import JobView, Key, NodeView, PodView, Snapshot
+from edgewise.domain.views import Key, NodeView, PodView, Snapshot, Stay
 
 UNKNOWN_SECONDS: Final = 60.0
 """What an app that never ran takes on the fleet's fastest device; only the ratio of devices counts then."""
@@ -35,16 +34,6 @@ LEAST_SPEED: Final = 0.001
 
 LEAST_REMAINING: Final = 0.1
 """Of its usual time, what a job is thought to need still when that time is nearly over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stay:
-    """One attempt's time on a device, in seconds since the epoch."""
-
-    app: Key
-    begin: float
-    end: float
-    succeeded: bool
 
 
 @dataclass(slots=True)
@@ -63,6 +52,8 @@ class Prospects:
     """seconds alone, by app and device"""
     remaining: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """seconds alone that each job on a device still needs, those that wait for it included"""
+    _on_the_fastest: dict[Key, float] = field(default_factory=dict)
+    """seconds alone that an app would take on the fastest device, by what was learned on all"""
 
     def alone(self, app: Key, node: str) -> float:
         """How long the app takes on the device with a CPU of its own, in seconds.
@@ -73,9 +64,10 @@ class Prospects:
         known, heat = self.learned.get(app, {}), max(LEAST_SHARE, self.heats[node])
         if node in known:
             return known[node] / heat
-        elsewhere = [seconds * self.speeds[other] for other, seconds in known.items()]
-        whole = median(elsewhere) if elsewhere else UNKNOWN_SECONDS
-        return whole / (self.speeds[node] * max(LEAST_SHARE, self.shares[node]) * heat)
+        if app not in self._on_the_fastest:
+            elsewhere = [seconds * self.speeds[other] for other, seconds in known.items()]
+            self._on_the_fastest[app] = median(elsewhere) if elsewhere else UNKNOWN_SECONDS
+        return self._on_the_fastest[app] / (self.speeds[node] * max(LEAST_SHARE, self.shares[node]) * heat)
 
     def finish(self, app: Key, node: str, *, busy: bool) -> float:
         """In how many seconds the app would be done on the device.
@@ -119,14 +111,17 @@ class Outlook:
 
 def _prospects(snapshot: Snapshot, now: datetime) -> Prospects:
     """What the snapshot lets expect of its devices."""
-    apps = {job.uid: app_key(job.key, job.spec) for job in snapshot.jobs.values()}
+    apps = {job.uid: job.app for job in snapshot.jobs.values()}
     stays: defaultdict[str, list[Stay]] = defaultdict(list)
-    for node, stay in _finished(snapshot.jobs.values()):
-        stays[node].append(stay)
+    for job in snapshot.jobs.values():
+        for stay in job.stays:
+            stays[stay.node].append(stay)
     running = [pod for pods in snapshot.pods.values() for pod in pods if not pod.ended and pod.node in snapshot.nodes]
     for pod in running:
         if pod.job_uid in apps and (since := _began(pod, now)) is not None:
-            stays[pod.node].append(Stay(apps[pod.job_uid], since.timestamp(), now.timestamp(), succeeded=False))
+            stays[pod.node].append(
+                Stay(apps[pod.job_uid], pod.node, since.timestamp(), now.timestamp(), succeeded=False)
+            )
     cpus = {name: node.beat.metrics.cpus if node.beat else 1 for name, node in snapshot.nodes.items()}
     clocks = {name: Service(stays[name], cpus[name]) for name in snapshot.nodes}
     jobs = Counter(pod.node for pod in running)
@@ -162,17 +157,6 @@ class Service:
     def between(self, begin: float, end: float) -> float:
         """The service between two moments at which a stay begins or ends, in seconds."""
         return self._at[end] - self._at[begin]
-
-
-def _finished(jobs: Iterable[JobView]) -> Iterator[tuple[str, Stay]]:
-    """The attempts that have begun and ended, with their devices."""
-    for job in jobs:
-        app = app_key(job.key, job.spec)
-        for attempt in job.status.attempts:
-            begin, end = attempt.started_at, attempt.finished_at
-            if begin is not None and end is not None and begin <= end:
-                succeeded = attempt.outcome is Outcome.SUCCEEDED
-                yield attempt.node, Stay(app, begin.timestamp(), end.timestamp(), succeeded)
 
 
 def _learned(stays: Mapping[str, Iterable[Stay]], clocks: Mapping[str, Service]) -> dict[Key, dict[str, float]]:

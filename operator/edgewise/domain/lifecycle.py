@@ -32,7 +32,7 @@ from edgewise.domain.attempts import (
     may_retry,
 )
 from edgewise.domain.conditions import named
-from edgewise.domain.demand import Demand, app_key, requested
+from edgewise.domain.demand import Demand, requested
 from edgewise.domain.draft import Draft, End
 from edgewise.domain.massloss import HELD_BACK
 from edgewise.domain.observation import HOME, is_dead, lingering, record
@@ -62,13 +62,15 @@ def publish(draft: Draft) -> bool:
 
 
 def _results(draft: Draft, manifest: wire.Manifest) -> Results:
+    size = sum(file.bytes_ for file in manifest.files)
     where = f"/v1/namespaces/{manifest.namespace}/jobs/{manifest.job}/files"
     return Results(
         state=ResultsState.PARTIAL if manifest.refused_count else ResultsState.COMPLETE,
         attempt=manifest.attempt,
         pod_uid=manifest.pod_uid,
         completed_at=manifest.completed_at,
-        bytes_=sum(file.bytes_ for file in manifest.files),
+        bytes_=size,
+        sent_bytes=size,
         file_count=len(manifest.files),
         skipped=manifest.skipped,
         files=tuple(
@@ -195,12 +197,23 @@ def collect(draft: Draft) -> bool:
         message = f"the results on {attempt.node} can't be taken in: {volume.message}"
         draft.end = End("Failed", Phase.FAILED, "CollectionFailed", message)
         return True
-    uploading = volume is not None and volume.state is wire.VolumeState.SENDING
     draft.results = draft.results or Results()
-    if uploading and draft.results.state is ResultsState.PENDING:
-        draft.results = draft.results.model_copy(update={"state": ResultsState.UPLOADING})
+    if volume is not None and volume.state is wire.VolumeState.SENDING:
+        draft.results = _uploading(draft.results, volume)
     draft.waiting = f"succeeded on {attempt.node}; its results are on their way home"
     return True
+
+
+def _uploading(before: Results, volume: wire.VolumeReport) -> Results:
+    """How far an upload has come. A tenth more is worth a write, less is not."""
+    now = before.model_copy(
+        update={"state": ResultsState.UPLOADING, "bytes_": volume.bytes_, "sent_bytes": volume.sent_bytes}
+    )
+    return before if before.state is now.state and _tenths(before) == _tenths(now) else now
+
+
+def _tenths(results: Results) -> int:
+    return 10 * results.sent_bytes // max(1, results.bytes_)
 
 
 def _hold(draft: Draft, pod: PodView | None) -> None:
@@ -288,7 +301,7 @@ def queue(draft: Draft) -> bool:
     if app is None:
         draft.stalled = (
             "AppNotFound",
-            f"EdgeApp {app_key(job.key, job.spec)} does not exist: create it (the job then starts)",
+            f"EdgeApp {job.app} does not exist: create it (the job then starts)",
         )
     elif missing := unsupported.in_app(app.spec):
         draft.stalled = ("NotSupported", f"EdgeApp {app.key}: {missing}")

@@ -136,7 +136,8 @@ def _outputs_lost(draft: Draft, attempt: Attempt) -> Finding | None:
     if draft.now < given_up_at:
         draft.wake(given_up_at)
         return None
-    return Finding(Outcome.DISRUPTED, "OutputsLost", f"{attempt.node} is back without the results of this attempt")
+    message = f"{attempt.node} has the results of this attempt no more, and the gateway has not announced them"
+    return Finding(Outcome.DISRUPTED, "OutputsLost", message)
 
 
 def _succeeded(draft: Draft, attempt: Attempt) -> None:

@@ -36,11 +36,13 @@ class Decision:
             return self._waiting(out)
         best = self.candidates[0]
         notes = f" ({', '.join(best.ranking.notes)})" if best.ranking.notes else ""
-        why = (
-            f"{self.node} has the best score, {best.ranking.score:.2f} = {_product(best.ranking)}{notes}"
-            if best.ranking.expected_seconds is None
-            else f"{self.node} would be done first, in {_figure(best)}{notes}"
-        )
+        has = _which_decides(best, self.candidates[1:])
+        if best.ranking.expected_seconds is None:
+            leads = f"{has} and scores nearly best" if has else "has the best score"
+            why = f"{self.node} {leads}, {best.ranking.score:.2f} = {_product(best.ranking)}{notes}"
+        else:
+            leads = f"{has} and would be done nearly first" if has else "would be done first"
+            why = f"{self.node} {leads}, in {_figure(best)}{notes}"
         avoided = f"; although avoided: {best.avoided}" if best.avoided else ""
         others = f"; next {self.candidates[1].node} {_figure(self.candidates[1])}" if self.candidates[1:] else ""
         return f"{why}{avoided}{others}{f'; out: {out}' if out else ''}"
@@ -74,6 +76,13 @@ def place(demand: Demand, board: Board, most: int = 20) -> Decision:
     candidates = tuple(islice(chain([best], others), most))
     board.take(demand, best)
     return Decision(board.policy(demand), None if best.busy else best.node, candidates, rejected, count)
+
+
+def _which_decides(best: Candidate, others: Sequence[Candidate]) -> str:
+    """What decided for the best device although another's figure is a little better; nothing where none is."""
+    better = next((one for one in others if not one.avoided and one.ranking.figure < best.ranking.figure), None)
+    lead = [what for what in better.ranking.lacks if what not in best.ranking.lacks] if better else []
+    return f"has the {' and the '.join(lead)} already" if lead else ""
 
 
 def _product(ranking: Ranking) -> str:

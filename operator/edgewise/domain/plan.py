@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from edgewise.api import Candidate, EdgeAppSpec, Factors, PlacementStatus, RejectedNode, status_body
+from edgewise.api import Candidate, EdgeAppSpec, Factors, PlacementStatus, RejectedNode
 from edgewise.api.job_status import CANDIDATES_KEPT, LONGEST_EXPECTED_SECONDS
 from edgewise.domain import fleet, score
 from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
 from edgewise.domain.board import Board
-from edgewise.domain.conditions import holds
-from edgewise.domain.demand import Demand, app_key, usage_of
+from edgewise.domain.demand import Demand, usage_of
 from edgewise.domain.draft import Draft
 from edgewise.domain.events import events
 from edgewise.domain.lifecycle import advance
@@ -45,7 +44,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     drafts = [
         draft
         for job in jobs
-        if not finished(job) and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
+        if not job.finished and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
     ]
     _place(drafts, Board(snapshot, usage, now), faults)
     actions: list[Action] = []
@@ -54,7 +53,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         actions += draft.actions
         actions += guarded(faults, f"EdgeJob {draft.job.key}", _report, draft) or []
     for job in jobs:
-        if finished(job):
+        if job.finished:
             left = guarded(faults, f"EdgeJob {job.key}", retain, job, _pods_of(job, snapshot), snapshot.nodes, now)
             deletions, wake_at = left or ([], None)
             actions += [*_acknowledge(job), *deletions]
@@ -64,11 +63,6 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults), losses)
 
 
-def finished(job: JobView) -> bool:
-    """Whether the job has ended for good."""
-    return holds(job.status.conditions, "Finished")
-
-
 def _acknowledge(job: JobView) -> list[Action]:
     """A finished job whose spec was edited says that this was seen; nothing else comes of it."""
     status, generation = job.status, job.generation
@@ -76,7 +70,7 @@ def _acknowledge(job: JobView) -> list[Action]:
         return []
     conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
     new = status.model_copy(update={"observed_generation": generation, "conditions": conditions})
-    return [PatchStatus("edgejobs", job.key, job.resource_version, status_body(status), status_body(new))]
+    return [PatchStatus("edgejobs", job.key, job.resource_version, status, new)]
 
 
 def _pods_of(job: JobView, snapshot: Snapshot) -> list[PodView]:
@@ -88,7 +82,7 @@ def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: dat
     """Steps through one job's lifecycle."""
     draft = Draft(
         job=job,
-        app=snapshot.apps.get(app_key(job.key, job.spec)),
+        app=snapshot.apps.get(job.app),
         pods={pod.uid: pod for pod in _pods_of(job, snapshot)},
         nodes=snapshot.nodes,
         manifests=snapshot.manifests,
@@ -130,7 +124,9 @@ def _place_one(draft: Draft, demand: Demand, app: EdgeAppSpec, board: Board) -> 
         app,
         attempt=attempt,
         node=decision.node,
-        placement=described(decision, draft.now).model_dump_json(by_alias=True, exclude_none=True),
+        placement=described(decision, draft.now).model_dump_json(
+            by_alias=True, exclude_none=True, exclude_defaults=True
+        ),
         priority_class=board.installation.priority_class,
         deadline=resolved_deadline(draft.job.spec, elapsed),
     )
@@ -174,11 +170,12 @@ def _settled(old: PlacementStatus | None, decision: Decision, now: datetime) -> 
 
 def _report(draft: Draft) -> list[Action]:
     """One status write, if the state changed and is worth one, with the events that tell of it."""
-    job, status = draft.job, draft.status()
-    if status == job.status or draft.is_passing():
+    if draft.is_passing():
         return []
-    old, new = status_body(job.status), status_body(status)
-    return [PatchStatus("edgejobs", job.key, job.resource_version, old, new, tuple(events(job, status)))]
+    job, status = draft.job, draft.status()
+    if status == job.status:
+        return []
+    return [PatchStatus("edgejobs", job.key, job.resource_version, job.status, status, tuple(events(job, status)))]
 
 
 def _factors(factors: score.Factors) -> Factors:

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from edgewise_agent import wire
 
-from edgewise.api import API_VERSION, GROUP, EdgeAppSpec, EdgeJobSpec, parse_quantity, status_body
+from edgewise.api import API_VERSION, GROUP, EdgeAppSpec, EdgeJobSpec, status_body
 from edgewise.api.schema import Model
 from edgewise.domain.demand import bundle_sha256
 from edgewise.domain.views import JobView
+from edgewise.notation import parse_quantity
 
 JOB_LABEL: Final = f"{GROUP}/job"
 JOB_UID_LABEL: Final = f"{GROUP}/job-uid"

@@ -5,13 +5,14 @@ newest beat was measured, this very batch included.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from typing import Final
 
-from edgewise.domain.demand import Usage, bundle_sha256
+from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import Candidacy
 from edgewise.domain.forecast import Outlook
+from edgewise.domain.images import full_name
 from edgewise.domain.score import Factors, load_factor, performance_factor, thermal_factor
 from edgewise.domain.views import NodeView
 
@@ -31,6 +32,13 @@ class Ranking:
     notes: tuple[str, ...] = ()
     expected_seconds: float | None = None
     """in how many seconds the job would be done there, where the policy asks that"""
+    lacks: tuple[str, ...] = ()
+    """what the device would have to fetch before the job can start there"""
+
+    @property
+    def figure(self) -> float:
+        """What the policy compares, before what the device lacks is weighed in; the lowest is best."""
+        return -self.score if self.expected_seconds is None else self.expected_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,38 +78,36 @@ def device_score(node: NodeView, usage: Usage) -> Ranking:
     return Ranking(factors.score, factors, (-factors.score,), takes=factors.score > 0, notes=tuple(notes))
 
 
-def seed_score(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
-    """The device's own score, whatever the job; of those that score alike, first one that has the app's bundle."""
-    scored = device_score(one.node, one.usage)
-    if bundle_sha256(one.demand.app) is None or not scored.takes:
-        return scored
-    return replace(scored, order=(-round(log(scored.score, ALIKE)), must_fetch(one), -scored.score))
-
-
 ALIKE: Final = 1.05
-"""Expected times within this ratio count as equal: the estimates are no better, so bundle and score decide. Scores
-within it do where the app has a bundle."""
+"""Expected times within this ratio count as equal: the estimates are no better. It is also what each thing that a
+device would have to fetch first takes from its figure: one that has it is preferred where figures are close."""
 
 
-def must_fetch(one: Candidacy) -> bool:
-    """Whether the device does not hold the app's bundle yet; False for apps without one."""
-    sha256, beat = bundle_sha256(one.demand.app), one.node.beat
-    return sha256 is not None and (beat is None or sha256 not in beat.bundles)
+def lacking(one: Candidacy) -> tuple[str, ...]:
+    """What the app needs and the device would have to fetch first: its image, its bundle, both or neither."""
+    node, demand = one.node, one.demand
+    has_image = node.kube is not None and full_name(demand.app.image) in node.kube.images
+    has_bundle = demand.bundle is None or (node.beat is not None and demand.bundle in node.beat.bundles)
+    return (*(() if has_image else ("image",)), *(() if has_bundle else ("bundle",)))
+
+
+def seed_score(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
+    """The device's own score, whatever the job; close scores are decided by what the device has of the app."""
+    scored, lacks = device_score(one.node, one.usage), lacking(one)
+    order = -scored.score / ALIKE ** len(lacks), -scored.score
+    return Ranking(scored.score, scored.factors, order, scored.takes, scored.notes, lacks=lacks)
 
 
 def expected_finish(one: Candidacy, outlook: Outlook, busy: bool) -> Ranking:
-    """The device where the job would be done first; among equals one that holds the app's bundle, then the score.
+    """The device where the job would be done first; close times by what it has of the app, then by the score.
 
     A device whose CPU is fully used has a score of 0. That is often the jobs' own doing, so it does not exclude it.
     """
-    scored = device_score(one.node, one.usage)
+    scored, lacks = device_score(one.node, one.usage), lacking(one)
     seconds = outlook.prospects.finish(one.demand.app_key, one.node.name, busy=busy)
-    return replace(
-        scored,
-        order=(round(log(seconds, ALIKE)), must_fetch(one), -scored.score),
-        takes=one.node.beat is not None,
-        expected_seconds=seconds,
-    )
+    order = round(log(seconds, ALIKE)) + len(lacks), len(lacks), -scored.score
+    takes = one.node.beat is not None
+    return Ranking(scored.score, scored.factors, order, takes, scored.notes, expected_seconds=seconds, lacks=lacks)
 
 
 POLICIES: Mapping[str, Policy] = {

@@ -4,7 +4,7 @@ Owns the shapes only. Times are aware UTC on the operator's clock; ages are mono
 newer event makes a new one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -18,8 +18,10 @@ from edgewise.api import (
     EdgeJobStatus,
     EdgeNodeSpec,
     EdgeNodeStatus,
+    Outcome,
     PlacementStatus,
 )
+from edgewise.domain.conditions import holds
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,6 +61,8 @@ class KubeNode:
     """when `ready` last changed, as the API server's side wrote it"""
     allocatable: Mapping[str, float]
     architecture: str
+    images: frozenset[str] = frozenset()
+    """full names of the images that are there already; kubelet lists the largest 50 only"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class BeatView:
     """by pod UID"""
     agent_version: str
     bundles: frozenset[str] = frozenset()
-    """SHA-256 of the bundles that the device holds"""
+    """the bundles that the device holds, as `namespace/sha256`"""
     reporting_since: datetime | None = None
     """when the present run of beats began: no beat is missing since, and they are all of one agent process"""
 
@@ -119,8 +123,19 @@ class AppView:
 
 
 @dataclass(frozen=True, slots=True)
+class Stay:
+    """One attempt's time on a device, in seconds since the epoch."""
+
+    app: Key
+    node: str
+    begin: float
+    end: float
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
-    """An EdgeJob."""
+    """An EdgeJob, and what each pass would else work out of it anew: finished jobs are many, and never change."""
 
     key: Key
     uid: str
@@ -130,6 +145,24 @@ class JobView:
     deleting: bool
     spec: EdgeJobSpec
     status: EdgeJobStatus
+    app: Key = field(init=False, compare=False)
+    """the name of its app, which is in the job's namespace"""
+    finished: bool = field(init=False, compare=False)
+    """whether it has ended for good"""
+    stays: tuple[Stay, ...] = field(init=False, compare=False)
+    """its attempts that have begun and ended"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "app", Key(self.key.namespace, self.spec.app_ref.name))
+        object.__setattr__(self, "finished", holds(self.status.conditions, "Finished"))
+        object.__setattr__(self, "stays", tuple(self._stays()))
+
+    def _stays(self) -> Iterator[Stay]:
+        for attempt in self.status.attempts:
+            begin, end = attempt.started_at, attempt.finished_at
+            if begin is not None and end is not None and begin <= end:
+                succeeded = attempt.outcome is Outcome.SUCCEEDED
+                yield Stay(self.app, attempt.node, begin.timestamp(), end.timestamp(), succeeded)
 
 
 class PodPhase(Enum):

@@ -35,6 +35,7 @@ def public_app(
     app.add_routes(
         [
             web.put(_UPLOAD, uploads.put_plan),
+            web.get(_UPLOAD, uploads.get_status, allow_head=False),
             web.patch(f"{_UPLOAD}/blobs/{{sha256}}", uploads.patch_blob),
             web.post(f"{_UPLOAD}/complete", uploads.post_complete),
             web.get(f"{_JOB}/files", files.get_listing, allow_head=False),

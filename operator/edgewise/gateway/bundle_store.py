@@ -81,6 +81,10 @@ class BundleStore:
         names = sorted(path.stem for path in (self._at.bundles / namespace).glob("*.tar"))
         return [bundle for name in names if (bundle := self.get(namespace, name)) is not None]
 
+    def count(self, namespace: str) -> int:
+        """How many bundles the namespace has."""
+        return sum(1 for _ in (self._at.bundles / namespace).glob("*.tar"))
+
     def open(self, namespace: str, sha256: str) -> BinaryIO:
         """The bundle's tar. Raises `FileNotFoundError`."""
         return self._at.bundle(namespace, sha256).open("rb")

@@ -7,11 +7,12 @@ tarball.py to say, and where it lies for bundle_store.py.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 from edgewise_agent.wire import SHA256, ResultFile
@@ -32,8 +33,14 @@ logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 60.0
 WRITE_BYTES = 512 * 1024
-AT_ONCE = 2
-"""Bundles that are taken at once; each needs room for what was sent and for what it becomes."""
+AT_ONCE = 4
+"""Bundles that are taken at once, one a namespace; each needs room for what was sent and for what it becomes."""
+TURN_SECONDS = 60.0
+"""How long a push waits for its turn."""
+MOST_SECONDS = 3600.0
+"""How long one may take to arrive: nobody keeps others from their turn for ever."""
+MAX_BUNDLES = 1000
+"""Bundles that a namespace may have."""
 FRAME_BYTES = MAX_ENTRIES * 4096
 """What a tar may have besides its files' bytes."""
 ROUND_SECONDS = 3600.0
@@ -71,6 +78,7 @@ class Bundles:
         self._content = content
         self._most_bytes = most_bytes
         self._receiving = asyncio.Semaphore(AT_ONCE)
+        self._pushing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._changing = asyncio.Lock()
 
     async def put(self, request: web.Request) -> web.Response:
@@ -78,8 +86,12 @@ class Bundles:
         namespace = request.match_info["namespace"]
         await self._identity.admit_app_user(request, namespace, "create")
         body = _body(request)
-        async with self._receiving, self._scratch() as sent, self._scratch() as packed:
-            await self._receive(request, body, sent)
+        async with self._turn(namespace), self._scratch() as sent, self._scratch() as packed:
+            try:
+                async with asyncio.timeout(MOST_SECONDS):
+                    await self._receive(request, body, sent)
+            except TimeoutError:
+                raise _too_slow(f"The tar did not arrive within {MOST_SECONDS:.0f} s") from None
             try:
                 bundle = await self._volume.run(self._store.pack, sent, packed, self._most_bytes)
             except TooMuch as problem:
@@ -90,6 +102,7 @@ class Bundles:
                 ) from None
             async with self._changing:
                 if await self._volume.run(self._store.get, namespace, bundle.sha256) is None:
+                    await self._admit_one_more(namespace)
                     await self._quotas.admit_bundle(namespace, bundle.tar_bytes)
                 new = await self._volume.run(self._store.keep, namespace, bundle, packed)
         status = HTTPStatus.CREATED if new else HTTPStatus.OK
@@ -98,7 +111,7 @@ class Bundles:
     async def get_list(self, request: web.Request) -> web.Response:
         """GET: the namespace's bundles."""
         namespace = request.match_info["namespace"]
-        await self._identity.admit_app_reader(request, namespace)
+        await self._identity.admit_app_user(request, namespace, "get")
         held = await self._volume.run(self._store.held, namespace)
         return json_response(BundleList(namespace=namespace, bundles=tuple(held)))
 
@@ -144,6 +157,33 @@ class Bundles:
                 logger.warning("no bundle is removed in this round: %s", error)
             await asyncio.sleep(ROUND_SECONDS)
 
+    async def _admit_one_more(self, namespace: str) -> None:
+        if await self._volume.run(self._store.count, namespace) >= MAX_BUNDLES:
+            raise Refusal(
+                HTTPStatus.INSUFFICIENT_STORAGE,
+                "TooManyBundles",
+                f"Namespace {namespace} has {MAX_BUNDLES} bundles, as many as one may have. Those that no EdgeApp "
+                "names go after a while.",
+            )
+
+    @asynccontextmanager
+    async def _turn(self, namespace: str) -> AsyncIterator[None]:
+        """Waits until the namespace, and the gateway, take the next bundle. Raises `Refusal` (503)."""
+        mine = self._pushing.setdefault(namespace, asyncio.Lock())
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await held.enter_async_context(mine)
+                    await held.enter_async_context(self._receiving)
+            except TimeoutError:
+                raise Refusal(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "Busy",
+                    "Other bundles are still arriving: send this one again later.",
+                    headers={"Retry-After": "60"},
+                ) from None
+            yield
+
     @asynccontextmanager
     async def _scratch(self) -> AsyncIterator[Path]:
         path = self._store.scratch()
@@ -184,9 +224,7 @@ async def _next(request: web.Request) -> bytes:
         async with asyncio.timeout(IDLE_SECONDS):
             return await request.content.readany()
     except TimeoutError:
-        raise Refusal(
-            HTTPStatus.REQUEST_TIMEOUT, "TooSlow", f"Nothing arrived for {IDLE_SECONDS:.0f} s: send the tar again."
-        ) from None
+        raise _too_slow(f"Nothing arrived for {IDLE_SECONDS:.0f} s") from None
 
 
 def _write(descriptor: int, piece: bytes) -> None:
@@ -233,6 +271,10 @@ def _too_large(what: str) -> Refusal:
         "BundleTooLarge",
         f"This can't be a bundle: {what}. Leave out what the app does not need, or put it in an image.",
     )
+
+
+def _too_slow(what: str) -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_TIMEOUT, "TooSlow", f"{what}: send it again.")
 
 
 def _broken(what: str) -> Refusal:

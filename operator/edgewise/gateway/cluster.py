@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 from edgewise_agent.wire import UID
 from msgspec import DecodeError, Struct, field, json
 
-from edgewise.api.text import parse_duration
 from edgewise.kube.client import KubeClient, Refused, Unreachable
 from edgewise.kube.tokens import User
+from edgewise.notation import parse_duration
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,15 @@ class EdgeJobView(Struct, frozen=True, kw_only=True):
     def attempt_of(self, pod_uid: str) -> JobAttempt | None:
         """The attempt that ran in that pod, once the operator has recorded it."""
         return next((attempt for attempt in self.status.attempts if attempt.pod_uid == pod_uid), None)
+
+    def has_passed(self, number: int) -> bool:
+        """Whether the operator will record no more pod as that attempt.
+
+        Another pod has its number, or the status begins with a later one: it keeps the last hundred.
+        """
+        attempts = self.status.attempts
+        taken = any(attempt.number == number and attempt.pod_uid for attempt in attempts)
+        return taken or number < min((attempt.number for attempt in attempts), default=0)
 
 
 class _AccessStatus(Struct, frozen=True):

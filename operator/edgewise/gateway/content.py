@@ -17,13 +17,14 @@ from edgewise_agent.wire import Manifest, ResultFile
 
 from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.problems import Refusal
+from edgewise.gateway.tls import bound_unsent
 from edgewise.gateway.volume import Volume
 
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 32 * 1024
 UNSENT_BYTES = 32 * 1024
-"""How much waits in memory for a slow reader before no more is read for it; asyncio's own bound is 512 KiB."""
+"""How much waits in memory for a slow reader, above TLS and below it, before no more is read for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class Content:
         if length is not None:
             response.content_length = length
         if request.transport is not None:
-            request.transport.set_write_buffer_limits(high=UNSENT_BYTES)
+            bound_unsent(request.transport, UNSENT_BYTES)
         await response.prepare(request)
         if request.method != "HEAD":
             try:

@@ -96,7 +96,10 @@ class Identity:
             )
 
     async def admit_app_reader(self, request: web.Request, namespace: str) -> None:
-        """Returns if the request is an agent's, or a user's who may get EdgeApps there. Raises `Refusal`."""
+        """Returns if the request is an agent's, or a user's who may get EdgeApps there. Raises `Refusal`.
+
+        For what an agent can only ask for when a pod on its device names it.
+        """
         if "Authorization" in request.headers:
             user = (await self._review(_bearer(request), AUDIENCE)).user
             if user.username == self._agent_username and user.node and is_object_name(namespace):

@@ -19,7 +19,7 @@ _REFUSALS = {
     503: "the API server can't be asked: try again",
 }
 _UPLOAD_REFUSALS = _REFUSALS | {
-    410: "the job is deleted: discard these results",
+    410: "the job is deleted, or its status has later attempts only: discard these results",
     422: "a body, header or path that breaks a rule",
     425: "the attempt is not in the job's status yet, or its plan is not here: try again from the plan on",
     507: "the results volume, or the namespace's quota, is full: try again later",
@@ -85,6 +85,7 @@ def document() -> dict[str, Any]:
             upload: {
                 "put": _operation("Says what an attempt will send", _json("UploadStatus"), _UPLOAD_REFUSALS)
                 | {"requestBody": {"required": True, "content": _json("UploadPlan")}},
+                "get": _operation("Whether a complete upload is settled", _json("UploadStatus"), _UPLOAD_REFUSALS),
                 "parameters": _upload_parameters(),
             },
             f"{upload}/blobs/{{sha256}}": {
@@ -157,11 +158,13 @@ def document() -> dict[str, Any]:
 
 def _storing() -> dict[str, Any]:
     refusals = _REFUSALS | {
-        408: "nothing arrived for a while",
+        404: "no namespace can have that name",
+        503: "the API server can't be asked, or other bundles are arriving: try again",
+        408: "nothing arrived for a while, or not all within an hour",
         413: "more bytes or files than a bundle may have",
         415: "a Content-Encoding other than gzip",
         422: "no tar, or one with what can't be in a bundle",
-        507: "the volume, or the namespace's quota, is full",
+        507: "the volume, or the namespace's quota, is full, or it has as many bundles as one may have",
     }
     made = {"201": {"description": "stored", "content": _json("Bundle")}}
     return _operation("Stores a folder as a bundle; 200: it was there already", _json("Bundle"), refusals, made) | {

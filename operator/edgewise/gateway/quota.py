@@ -14,11 +14,11 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from edgewise.api.quantities import parse_quantity
 from edgewise.gateway.cluster import Cluster
 from edgewise.gateway.identity import asking
 from edgewise.gateway.problems import Refusal
 from edgewise.gateway.volume import Volume
+from edgewise.notation import parse_quantity
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,11 @@ class Quotas:
                 f"bundle would add {tar_bytes}. Delete old results, or ask an admin for a larger annotation "
                 f"{ANNOTATION} on the Namespace.",
             )
+
+    async def recount(self, job_uid: str, pod_uid: str, sizes: Mapping[str, int]) -> None:
+        """A part of the upload is stored and counts as that: from now on its place is for the rest."""
+        if (place := self._admitted.get((job_uid, pod_uid))) is not None:
+            self._admitted[job_uid, pod_uid] = place[0], await self._volume.new_bytes(job_uid, sizes)
 
     def release(self, job_uid: str, pod_uid: str) -> None:
         """The upload is over: from now on what it has stored counts."""

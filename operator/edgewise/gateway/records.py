@@ -51,6 +51,14 @@ class RetentionNote(Struct, frozen=True, kw_only=True):
     results_seconds: float
 
 
+class Arrival(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Of a manifest, whose it is and which device brought it."""
+
+    namespace: str
+    job: str
+    node: str
+
+
 class Expirable(Struct, frozen=True, kw_only=True):
     """An attempt with a final verdict and its content. `aside_at` is None for the one that is the job's results."""
 

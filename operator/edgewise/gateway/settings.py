@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from edgewise.api.text import parse_duration
 from edgewise.gateway.quota import quota_bytes
+from edgewise.notation import parse_duration
 
 BUNDLE_BYTES = 256 * 1024 * 1024
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")

@@ -18,6 +18,8 @@ MAX_DEPTH: Final = 64
 """Parts of a name: as deep as agents go."""
 MAX_EXTENDED_BYTES: Final = 64 * 1024
 """The longest extended header; a name takes at most some 1,100 bytes of it."""
+MAX_EXTENDED_TOTAL: Final = 4 * MAX_ENTRIES * 1024
+"""All of them together: reading them costs far more than reading files."""
 COPY_BYTES: Final = 512 * 1024
 
 _BLOCK: Final = tarfile.BLOCKSIZE
@@ -76,6 +78,8 @@ def members(source: BinaryIO, most_bytes: int) -> list[Member]:
             raise TooMuch(f"its files have more than the {most_bytes} bytes that a bundle may have")
         if len(found) > MAX_ENTRIES:
             raise TooMuch(f"it has more than the {MAX_ENTRIES} files and folders that a bundle may have")
+    if all(member.folder for member in found.values()):
+        raise BadTar("no file is in it")
     return [found[name] for name in sorted(found, key=lambda name: name.encode())]
 
 
@@ -112,6 +116,7 @@ def _raw(source: BinaryIO) -> Iterator[Member]:
     position = 0
     name: str | None = None
     size: int | None = None
+    extended_total = 0
     for _ in range(4 * MAX_ENTRIES):
         source.seek(position)
         try:
@@ -131,6 +136,9 @@ def _raw(source: BinaryIO) -> Iterator[Member]:
         if extended:
             if length > MAX_EXTENDED_BYTES:
                 raise BadTar(f"an extended header has {length} bytes, more than {MAX_EXTENDED_BYTES}")
+            extended_total += length
+            if extended_total > MAX_EXTENDED_TOTAL:
+                raise TooMuch(f"its extended headers have more than {MAX_EXTENDED_TOTAL} bytes: leave attributes out")
             content = source.read(length)
             if header.type == tarfile.XHDTYPE:
                 records = _pax(content)
@@ -153,15 +161,17 @@ def _raw(source: BinaryIO) -> Iterator[Member]:
 def _pax(content: bytes) -> dict[str, str]:
     """The records of an extended header. Raises `BadTar`."""
     records = {}
-    while content:
-        length, _, _ = content.partition(b" ")
-        if not length.isdigit() or len(length) > 6 or not len(length) + 2 < int(length) <= len(content):
+    start = 0
+    while start < len(content):
+        length = content[start : start + 7].partition(b" ")[0]
+        if not length.isdigit() or len(length) > 6 or not len(length) + 2 < int(length) <= len(content) - start:
             raise BadTar("an extended header can't be read")
-        key, _, value = content[len(length) + 1 : int(length) - 1].partition(b"=")
+        end = start + int(length)
+        key, _, value = content[start + len(length) + 1 : end - 1].partition(b"=")
         if key.startswith(b"GNU.sparse"):
             raise BadTar("a sparse file is in it: make the tar without --sparse")
         records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-        content = content[int(length) :]
+        start = end
     return records
 
 

@@ -15,6 +15,14 @@ CHECK_SECONDS = 5.0
 SSLProtocol.max_size = 32 * 1024
 
 
+def bound_unsent(transport: asyncio.WriteTransport, bytes_: int) -> None:
+    """Bounds what waits in memory for a slow reader: above TLS and, where asyncio holds 64 KiB more, below it."""
+    transport.set_write_buffer_limits(high=bytes_)
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    if below is not None:
+        below.set_write_buffer_limits(high=bytes_)
+
+
 class _Newest(ssl.SSLContext):
     """A context that leaves every new connection to the newest one: a context in use can't forget what it trusts."""
 

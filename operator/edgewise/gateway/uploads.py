@@ -1,41 +1,33 @@
 """The agents' side of the gateway: the upload protocol of `edgewise_agent.wire`, one handler a request.
 
-Owns the order of the checks (whose agent, whose pod, does the job still exist) and the stream from the network to the
-disk. Never decides which attempt's results count.
+Owns the order of the checks: whose agent, whose pod, does the job still exist, is there room. Never decides which
+attempt's results count; how bodies get to the disk is in receiving.py.
 """
 
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from aiohttp import web
 from cachetools import TTLCache
-from edgewise_agent.wire import OFFSET_HEADER, SHA256, UID, BlobStatus, UploadPlan
+from edgewise_agent.wire import OFFSET_HEADER, SHA256, UID, BlobStatus, UploadPlan, UploadStatus, Verdict
 from msgspec import DecodeError, ValidationError, convert, json
 
 from edgewise.gateway.cluster import Cluster, EdgeJobView
-from edgewise.gateway.encoding import GZIP, BadEncoding, Gzip, Plain
 from edgewise.gateway.identity import Identity, asking
 from edgewise.gateway.metrics import Metrics
-from edgewise.gateway.partial import BlobWriter
 from edgewise.gateway.plans import plan_fault
 from edgewise.gateway.problems import Refusal, json_response
 from edgewise.gateway.quota import Quotas
+from edgewise.gateway.receiving import Receiver, body_of, read_plan, too_long, wrong_offset
 from edgewise.gateway.records import AlreadyComplete, BytesMissing, JobIdentity, NoPlan, TooLate, sizes_of
-from edgewise.gateway.turns import Turn, Turns
+from edgewise.gateway.turns import Turns
 from edgewise.gateway.volume import Volume
 
-MAX_PLAN_BYTES = 24 * 1024 * 1024
-"""A plan of 100,000 files with names of ordinary length."""
-IDLE_SECONDS = 60.0
-"""After so long without a byte the connection is taken for dead, and what came before is kept."""
-WRITE_BYTES = 512 * 1024
-COMMIT_BYTES = 32 * 1024 * 1024
-"""No more than this is sent again after a crash of the gateway."""
 ALIVE_SECONDS = 10.0
 """How long a job is taken for alive after it was seen."""
 KNOWN_SECONDS = 600.0
@@ -78,6 +70,7 @@ class Uploads:
         self._identity = identity
         self._quotas = quotas
         self._metrics = metrics
+        self._receiver = Receiver(volume, metrics)
         self._completed = completed
         self._turns = Turns()
         self._long_plans = asyncio.Semaphore(LONG_PLANS_AT_ONCE)
@@ -92,7 +85,7 @@ class Uploads:
         node = await self._identity.agent_node(request)
         long = request.content_length is None or request.content_length > LONG_PLAN_BYTES
         async with self._long_plans if long else nullcontext():
-            plan = await self._volume.run(_plan, await _read_body(request, LONG_PLAN_SECONDS if long else None))
+            plan = await self._volume.run(_plan, await read_plan(request, LONG_PLAN_SECONDS if long else None))
             view = await self._attempt_of(plan, job_uid, pod_uid, node)
             async with self._turns.take(f"{job_uid}/{pod_uid}"):
                 try:
@@ -137,29 +130,30 @@ class Uploads:
                 "NotInPlan",
                 f"No file of the plan has SHA-256 {sha256}: PUT a plan that names it first.",
             )
-        offset, body = _offset(request), _body(request)
+        offset, body = _offset(request), body_of(request)
         async with self._turns.take(f"{job_uid}/{pod_uid}") as turn:
             held = await self._volume.offset(job_uid, pod_uid, sha256)
             if offset != held:
-                raise _wrong_offset(sha256, held, f"The blob goes on at byte {held}, not at {offset}")
+                raise wrong_offset(sha256, held, f"The blob goes on at byte {held}, not at {offset}")
             if not body.costly and offset + (request.content_length or 0) > size:
-                raise _too_long(sha256, size)
+                raise too_long(sha256, size)
             if held < size:
                 await self._quotas.admit(upload.namespace, job_uid, pod_uid, upload.sizes)
-                async with self._writing(job_uid, pod_uid, sha256) as writer:
-                    held = await self._receive(request, turn, writer, size, body)
+                async with self._receiver.writing(job_uid, pod_uid, sha256) as writer:
+                    held = await self._receiver.receive(request, turn, writer, size, body)
         return json_response(BlobStatus(sha256=sha256, offset=held))
 
     async def post_complete(self, request: web.Request) -> web.Response:
         """POST: verifies every blob and answers with the manifest, which a power cut can't take away any more."""
         job_uid, pod_uid = _uids(request)
-        await self._upload_of(request, job_uid, pod_uid)
+        upload = await self._upload_of(request, job_uid, pod_uid)
         async with self._turns.take(f"{job_uid}/{pod_uid}"):
             try:
                 manifest = await self._volume.complete(job_uid, pod_uid)
             except NoPlan:
                 raise _no_plan(job_uid, pod_uid) from None
             except BytesMissing as missing:
+                await self._quotas.recount(job_uid, pod_uid, upload.sizes)
                 blobs = ", ".join(f"{blob.sha256} from byte {blob.offset}" for blob in missing.blobs[:5])
                 raise Refusal(
                     HTTPStatus.CONFLICT,
@@ -178,10 +172,37 @@ class Uploads:
         self._completed(job_uid, pod_uid)
         return json_response(manifest)
 
+    async def get_status(self, request: web.Request) -> web.Response:
+        """GET: whether a complete upload is settled, so that its device need not keep a copy.
+
+        The operator's verdict is in the job's status before it is here: whoever reads it here may rely on both.
+        """
+        job_uid, pod_uid = _uids(request)
+        node = await self._identity.agent_node(request)
+        arrival = await self._volume.arrival(job_uid, pod_uid)
+        if arrival is None:
+            raise Refusal(
+                HTTPStatus.TOO_EARLY,
+                "NotComplete",
+                f"The upload {job_uid}/{pod_uid} is not complete here: PUT its plan, and send what is missing.",
+            )
+        if arrival.node != node:
+            raise _not_yours(arrival.namespace, arrival.job, pod_uid, arrival.node, node)
+        settled = await self._volume.verdict(job_uid, pod_uid) is not Verdict.PENDING
+        return json_response(UploadStatus(missing=(), complete=True, settled=settled))
+
     async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> EdgeJobView:
         """The job, once its status is seen to have that attempt in that pod on that node."""
         view = await self._live_job(plan.namespace, plan.job, job_uid, pod_uid, node)
         attempt = view.attempt_of(pod_uid)
+        if attempt is None and view.has_passed(plan.attempt):
+            await self._give_up(plan.namespace, plan.job, job_uid, pod_uid, node)
+            raise Refusal(
+                HTTPStatus.GONE,
+                "AttemptForgotten",
+                f"The status of EdgeJob {plan.namespace}/{plan.job} has later attempts than number {plan.attempt} in "
+                f"pod {pod_uid}, and not this one: nothing of it can be the job's results. Discard them.",
+            )
         if attempt is None:
             raise Refusal(
                 HTTPStatus.TOO_EARLY,
@@ -230,72 +251,22 @@ class Uploads:
         if view is not None and view.metadata.uid == job_uid:
             self._alive[job_uid] = True
             return view
-        upload = await self._known_upload(job_uid, pod_uid)
-        # Only what came from this node, for the job of this name: a plan may say anything.
-        if upload is not None and (upload.node, upload.namespace, upload.job) == (node, namespace, job):
-            self._known.pop((job_uid, pod_uid), None)
-            async with self._turns.take(f"{job_uid}/{pod_uid}"):
-                await self._volume.discard(job_uid, pod_uid)
-            self._quotas.release(job_uid, pod_uid)
+        await self._give_up(namespace, job, job_uid, pod_uid, node)
         raise Refusal(
             HTTPStatus.GONE,
             "JobGone",
             f"EdgeJob {namespace}/{job} with UID {job_uid} is deleted: discard these results.",
         )
 
-    @asynccontextmanager
-    async def _writing(self, job_uid: str, pod_uid: str, sha256: str) -> AsyncIterator[BlobWriter]:
-        writer = await self._volume.append(job_uid, pod_uid, sha256)
-        try:
-            yield writer
-        finally:
-            await self._volume.run(writer.close)
-
-    async def _receive(self, request: web.Request, turn: Turn, writer: BlobWriter, size: int, body: Plain) -> int:
-        """Streams the body to the disk; how many bytes are then held safely, also when the connection breaks."""
-        broken: str | None = None
-        buffer = bytearray()
-        while True:
-            try:
-                async with turn.patience(IDLE_SECONDS):
-                    data = await request.content.readany()
-            except asyncio.CancelledError:
-                await self._volume.run(writer.commit)
-                raise
-            except (OSError, web.RequestPayloadError) as error:  # TimeoutError is an OSError
-                broken = str(error) or type(error).__name__
-                break
-            if not data:
-                broken = None if body.is_whole() else "the gzip member has no end"
-                break
-            body.feed(data)
-            while piece := await self._decoded(body, size - writer.position - len(buffer)):
-                if writer.position + len(buffer) + len(piece) > size:
-                    raise _too_long(request.match_info["sha256"], size)
-                buffer += piece
-                self._metrics.received_bytes.inc(len(piece))
-                if len(buffer) >= WRITE_BYTES:
-                    await self._volume.run(writer.write, buffer)
-                    buffer = bytearray()
-                    if writer.position - writer.committed >= COMMIT_BYTES:
-                        await self._volume.run(writer.commit)
-        await self._volume.run(writer.write, buffer)
-        held = await self._volume.run(writer.commit)
-        if broken is not None:
-            raise _wrong_offset(request.match_info["sha256"], held, f"The body broke off at byte {held} ({broken})")
-        return held
-
-    async def _decoded(self, body: Plain, room: int) -> bytes:
-        """The next piece of the content; one byte more than there is room for is enough to show that it is too long."""
-        most = min(room + 1, WRITE_BYTES)
-        try:
-            return await self._volume.run(body.read, most) if body.costly else body.read(most)
-        except BadEncoding as error:
-            raise Refusal(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "BadEncoding",
-                f"The body can't be decoded: {error}. Send one gzip member a request, or the bytes as they are.",
-            ) from None
+    async def _give_up(self, namespace: str, job: str, job_uid: str, pod_uid: str, node: str) -> None:
+        """Drops what came from this node, for the job of this name: a plan may say anything."""
+        upload = await self._known_upload(job_uid, pod_uid)
+        if upload is None or (upload.node, upload.namespace, upload.job) != (node, namespace, job):
+            return
+        self._known.pop((job_uid, pod_uid), None)
+        async with self._turns.take(f"{job_uid}/{pod_uid}"):
+            await self._volume.discard(job_uid, pod_uid)
+        self._quotas.release(job_uid, pod_uid)
 
 
 def _identity(view: EdgeJobView) -> JobIdentity:
@@ -311,30 +282,6 @@ def _plan(body: bytes) -> UploadPlan:
     if fault := plan_fault(plan):
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadPlan", f"The upload plan can't be taken: {fault}")
     return plan
-
-
-async def _read_body(request: web.Request, seconds: float | None) -> bytes:
-    """The body, within `seconds`; with None, for as long as something comes now and then."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds or IDLE_SECONDS) as patience:
-            while data := await request.content.readany():
-                if seconds is None:
-                    patience.reschedule(asyncio.get_running_loop().time() + IDLE_SECONDS)
-                body += data
-                if len(body) > MAX_PLAN_BYTES:
-                    raise Refusal(
-                        HTTPStatus.UNPROCESSABLE_ENTITY,
-                        "BadPlan",
-                        f"The upload plan is longer than {MAX_PLAN_BYTES} bytes: let the app write fewer files.",
-                    )
-    except TimeoutError:
-        raise Refusal(
-            HTTPStatus.REQUEST_TIMEOUT,
-            "PlanTooSlow",
-            f"The upload plan did not arrive within {seconds or IDLE_SECONDS:.0f} s: try again.",
-        ) from None
-    return bytes(body)
 
 
 def _uids(request: web.Request) -> tuple[str, str]:
@@ -360,38 +307,6 @@ def _offset(request: web.Request) -> int:
             f"The header {OFFSET_HEADER} is {value!r}: give the position of the body's first byte in the blob.",
         )
     return int(value)
-
-
-def _body(request: web.Request) -> Plain:
-    """How the body is to be read, as its Content-Encoding says."""
-    encoding = ", ".join(request.headers.getall("Content-Encoding", [])).strip().lower()
-    if encoding in ("", "identity"):
-        return Plain()
-    if encoding == GZIP:
-        return Gzip()
-    raise Refusal(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "UnknownEncoding",
-        f"The body has Content-Encoding {encoding!r}: send it as {GZIP}, or as it is.",
-        headers={"Accept-Encoding": GZIP},
-    )
-
-
-def _wrong_offset(sha256: str, held: int, what: str) -> Refusal:
-    return Refusal(
-        HTTPStatus.CONFLICT,
-        "WrongOffset",
-        f"{what}: send the bytes from {held} on.",
-        resume=BlobStatus(sha256=sha256, offset=held),
-    )
-
-
-def _too_long(sha256: str, size: int) -> Refusal:
-    return Refusal(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "TooManyBytes",
-        f"The plan gives blob {sha256} {size} bytes, and this body goes beyond them: PUT a plan that fits the file.",
-    )
 
 
 def _no_plan(job_uid: str, pod_uid: str) -> Refusal:

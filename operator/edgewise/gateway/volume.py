@@ -10,7 +10,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from edgewise_agent.wire import Manifest, ResultFile, UploadPlan, UploadStatus, Verdict
 
 from edgewise.gateway.partial import BlobWriter
-from edgewise.gateway.records import AcceptedPlan, Expirable, JobIdentity, KeptAttempt, RemovedNote
+from edgewise.gateway.records import AcceptedPlan, Arrival, Expirable, JobIdentity, KeptAttempt, RemovedNote
 from edgewise.gateway.store import Store
 from edgewise.gateway.turns import Turns
 
@@ -48,20 +48,22 @@ class Volume:
         return await _in_thread(self._io, lambda: call(*args, **kwargs))
 
     async def accept(self, job: JobIdentity, pod_uid: str, node: str, plan: UploadPlan) -> UploadStatus:
-        """`Store.accept`."""
+        """`Staging.accept`."""
         async with self._jobs.take(job.uid):
-            return await self.run(self._store.accept, job, pod_uid, node, plan)
+            return await self.run(self._store.staging.accept, job, pod_uid, node, plan)
 
     async def complete(self, job_uid: str, pod_uid: str) -> Manifest:
-        """`Store.complete`, now. Raises `InterruptedError` when the gateway stops meanwhile."""
+        """`Staging.complete`, now. Raises `InterruptedError` when the gateway stops meanwhile."""
         async with self._jobs.take(job_uid):
             now = datetime.now(UTC)
-            return await _in_thread(self._verifying, lambda: self._store.complete(job_uid, pod_uid, now, self._stop))
+            return await _in_thread(
+                self._verifying, lambda: self._store.staging.complete(job_uid, pod_uid, now, self._stop)
+            )
 
     async def discard(self, job_uid: str, pod_uid: str) -> None:
-        """`Store.discard`."""
+        """`Staging.discard`."""
         async with self._jobs.take(job_uid):
-            await self.run(self._store.discard, job_uid, pod_uid)
+            await self.run(self._store.staging.discard, job_uid, pod_uid)
 
     async def settle(self, job_uid: str, pod_uid: str, verdict: Verdict) -> None:
         """Carries out the operator's final verdict on a manifest. Raises `VolumeFull`."""
@@ -69,113 +71,121 @@ class Volume:
             now = datetime.now(UTC)
             match verdict:
                 case Verdict.PUBLISHED:
-                    await self.run(self._store.publish, job_uid, pod_uid, now)
+                    await self.run(self._store.results.publish, job_uid, pod_uid, now)
                 case Verdict.SUPERSEDED:
-                    await self.run(self._store.set_aside, job_uid, pod_uid, now)
+                    await self.run(self._store.results.set_aside, job_uid, pod_uid, now)
                 case Verdict.GONE:
-                    await self.run(self._store.remove, job_uid, pod_uid)
+                    await self.run(self._store.results.remove, job_uid, pod_uid)
                 case Verdict.PENDING:
                     raise ValueError(f"the verdict on {job_uid}/{pod_uid} is not final: ask again before settling it")
 
     async def keep_for(self, job_uid: str, results_seconds: float | None) -> None:
-        """`Store.keep_for`."""
+        """`Results.keep_for`."""
         async with self._jobs.take(job_uid):
-            await self.run(self._store.keep_for, job_uid, results_seconds)
+            await self.run(self._store.results.keep_for, job_uid, results_seconds)
 
     async def expire(self, job_uid: str, pod_uid: str, now: datetime, why: str) -> None:
-        """`Store.expire`."""
+        """`Results.expire`."""
         async with self._jobs.take(job_uid):
-            await self.run(self._store.expire, job_uid, pod_uid, now, why)
+            await self.run(self._store.results.expire, job_uid, pod_uid, now, why)
 
     async def tidy(self, job_uid: str) -> None:
-        """`Store.tidy`."""
+        """`Results.tidy`."""
         async with self._jobs.take(job_uid):
-            await self.run(self._store.tidy, job_uid)
+            await self.run(self._store.results.tidy, job_uid)
 
     async def forget(self, job_uid: str) -> None:
-        """`Store.forget`."""
+        """`Results.forget`."""
         async with self._jobs.take(job_uid):
-            await self.run(self._store.forget, job_uid)
+            await self.run(self._store.results.forget, job_uid)
 
     async def job_uids(self) -> list[str]:
-        """`Store.job_uids`."""
-        return await self.run(self._store.job_uids)
+        """`Results.job_uids`."""
+        return await self.run(self._store.results.job_uids)
 
     async def kept_for(self, job_uid: str) -> float | None:
-        """`Store.kept_for`."""
-        return await self.run(self._store.kept_for, job_uid)
+        """`Results.kept_for`."""
+        return await self.run(self._store.results.kept_for, job_uid)
 
     async def expirable(self, job_uid: str) -> list[Expirable]:
-        """`Store.expirable`."""
-        return await self.run(self._store.expirable, job_uid)
+        """`Results.expirable`."""
+        return await self.run(self._store.results.expirable, job_uid)
 
     async def removed(self, job_uid: str, pod_uid: str) -> RemovedNote | None:
-        """`Store.removed`."""
-        return await self.run(self._store.removed, job_uid, pod_uid)
+        """`Results.removed`."""
+        return await self.run(self._store.results.removed, job_uid, pod_uid)
 
     async def held_bytes(self, namespace: str, without: frozenset[tuple[str, str]]) -> int:
-        """`Store.held_bytes`."""
-        return await self.run(self._store.held_bytes, namespace, without)
+        """`Results.held_bytes`."""
+        return await self.run(self._store.results.held_bytes, namespace, without)
 
     async def new_bytes(self, job_uid: str, sizes: Mapping[str, int]) -> int:
-        """`Store.new_bytes`."""
-        return await self.run(self._store.new_bytes, job_uid, sizes)
+        """`Results.new_bytes`."""
+        return await self.run(self._store.results.new_bytes, job_uid, sizes)
+
+    async def arrival(self, job_uid: str, pod_uid: str) -> Arrival | None:
+        """`Results.arrival`."""
+        return await self.run(self._store.results.arrival, job_uid, pod_uid)
+
+    async def verdict(self, job_uid: str, pod_uid: str) -> Verdict:
+        """`Results.verdict`."""
+        return await self.run(self._store.results.verdict, job_uid, pod_uid)
 
     async def plan(self, job_uid: str, pod_uid: str) -> AcceptedPlan | None:
-        """`Store.plan`."""
-        return await self.run(self._store.plan, job_uid, pod_uid)
+        """`Staging.plan`."""
+        return await self.run(self._store.staging.plan, job_uid, pod_uid)
 
     async def offset(self, job_uid: str, pod_uid: str, sha256: str) -> int:
-        """`Store.offset`."""
-        return await self.run(self._store.offset, job_uid, pod_uid, sha256)
+        """`Staging.offset`."""
+        return await self.run(self._store.staging.offset, job_uid, pod_uid, sha256)
 
     async def append(self, job_uid: str, pod_uid: str, sha256: str) -> BlobWriter:
-        """`Store.append`."""
-        return await self.run(self._store.append, job_uid, pod_uid, sha256)
+        """`Staging.append`."""
+        return await self.run(self._store.staging.append, job_uid, pod_uid, sha256)
 
     async def idle_uploads(self, seconds: float) -> list[tuple[JobIdentity, str]]:
-        """`Store.idle_uploads`."""
-        return await self.run(self._store.idle_uploads, seconds)
+        """`Staging.idle_uploads`."""
+        return await self.run(self._store.staging.idle_uploads, seconds)
 
     async def pending(self) -> list[tuple[str, str]]:
-        """`Store.pending`."""
-        return await self.run(self._store.pending)
+        """`Results.pending`."""
+        return await self.run(self._store.results.pending)
 
     async def manifest(self, job_uid: str, pod_uid: str) -> Manifest | None:
-        """`Store.manifest`."""
-        return await self.run(self._store.manifest, job_uid, pod_uid)
+        """`Results.manifest`."""
+        return await self.run(self._store.results.manifest, job_uid, pod_uid)
 
     async def manifest_bytes(self, job_uid: str, pod_uid: str) -> bytes | None:
-        """`Store.manifest_bytes`."""
-        return await self.run(self._store.manifest_bytes, job_uid, pod_uid)
+        """`Results.manifest_bytes`."""
+        return await self.run(self._store.results.manifest_bytes, job_uid, pod_uid)
 
     async def published(self, job_uid: str) -> Manifest | None:
-        """`Store.published`."""
-        return await self.run(self._store.published, job_uid)
+        """`Results.published`."""
+        return await self.run(self._store.results.published, job_uid)
 
     async def attempts(self, job_uid: str) -> list[KeptAttempt]:
-        """`Store.attempts`."""
-        return await self.run(self._store.attempts, job_uid)
+        """`Results.attempts`."""
+        return await self.run(self._store.results.attempts, job_uid)
 
     async def newest(self, namespace: str, name: str) -> str | None:
-        """`Store.newest`."""
-        return await self.run(self._store.newest, namespace, name)
+        """`Results.newest`."""
+        return await self.run(self._store.results.newest, namespace, name)
 
     async def job(self, job_uid: str) -> JobIdentity | None:
-        """`Store.job`."""
-        return await self.run(self._store.job, job_uid)
+        """`Results.job`."""
+        return await self.run(self._store.results.job, job_uid)
 
     async def is_uploading(self, job_uid: str) -> bool:
-        """`Store.is_uploading`."""
-        return await self.run(self._store.is_uploading, job_uid)
+        """`Results.is_uploading`."""
+        return await self.run(self._store.results.is_uploading, job_uid)
 
     async def lost_of(self, job_uid: str, files: Iterable[ResultFile]) -> ResultFile | None:
-        """`Store.lost_of`."""
-        return await self.run(self._store.lost_of, job_uid, files)
+        """`Results.lost_of`."""
+        return await self.run(self._store.results.lost_of, job_uid, files)
 
     async def open_blob(self, job_uid: str, sha256: str) -> BinaryIO:
-        """`Store.open_blob`."""
-        return await self.run(self._store.open_blob, job_uid, sha256)
+        """`Results.open_blob`."""
+        return await self.run(self._store.results.open_blob, job_uid, sha256)
 
     async def free_bytes(self) -> int:
         """`Store.free_bytes`."""
