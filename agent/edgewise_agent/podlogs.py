@@ -59,25 +59,29 @@ class PodLogs:
             watched = self._watched.setdefault(pod.pod_uid, _Watched(pod, OpenLogs(folder), now))
             watched.pod, watched.named_at = pod, now
         for uid, watched in list(self._watched.items()):
+            if now < watched.not_before:
+                continue
             try:
                 there = watched.logs.look()
-                gone = named is not None and now - watched.named_at >= UNNAMED_SECONDS
-                if (watched.pod.ended or gone or not there) and now >= watched.not_before and self._take(watched):
-                    watched.logs.close()
-                    del self._watched[uid]
+                gone = not there or (named is not None and now - watched.named_at >= UNNAMED_SECONDS)
+                if gone or watched.pod.ended:
+                    self._end(watched, gone=gone)
             except OSError as error:
-                name = f"{watched.pod.namespace}/{watched.pod.pod_name}"
-                _log.warning("logs of pod %s can't be kept, trying again in %.0f s: %s", name, AGAIN_SECONDS, error)
+                _log.warning("logs of pod %s can't be kept, trying again in %.0f s: %s", uid, AGAIN_SECONDS, error)
                 watched.not_before = now + AGAIN_SECONDS
 
-    def _take(self, watched: _Watched) -> bool:
-        """Copy the logs into the spool. False while there is no room for them."""
-        if not self._table.has_room_for_logs():
-            return False
-        limit = self._settings.log_limit_bytes
-        keep = partial(watched.logs.keep, limit_bytes=limit) if limit else _nothing
-        self._table.take_logs(watched.pod, keep)
-        return True
+    def _end(self, watched: _Watched, *, gone: bool) -> None:
+        """Copy the logs into the spool, or wait for room while kubelet has them, and give them up afterwards."""
+        pod = watched.pod
+        if self._table.has_room_for_logs():
+            limit = self._settings.log_limit_bytes
+            self._table.take_logs(pod, partial(watched.logs.keep, limit_bytes=limit) if limit else _nothing)
+        elif gone:
+            _log.warning("logs of pod %s/%s are lost: too many others wait to be sent", pod.namespace, pod.pod_name)
+        else:
+            return
+        watched.logs.close()
+        del self._watched[pod.pod_uid]
 
 
 def _nothing(_: object) -> int:

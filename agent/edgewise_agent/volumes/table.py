@@ -217,6 +217,7 @@ class VolumeTable:
             self.spool.take_logs(entry.volume_id)
             size = min(self.spool.size(entry.volume_id), MOST_BYTES)
         else:
+            self.spool.let_go(entry.volume_id)  # what an earlier call may have begun
             state, message = VolumeState.DISCARDED, "the device has no logs of this pod"
             entry = replace(entry, finish=Finish(state=state, message=message))
         with self._lock:

@@ -131,7 +131,8 @@ class EdgeNodeStatus(Model):
     last_beat_time: Timestamp | None = None
     """When the beat arrived that the figures come from."""
     conditions: Conditions = ()
-    """Ready: it can take work. EvictionsPaused: it is silent, and so are so many others that its jobs are not moved."""
+    """Ready: it can take work. SpoolFull: it hands out no new output volume. EvictionsPaused: it is silent, and so are
+    so many others that its jobs are not moved."""
 
 
 class EdgeNode(Model):
