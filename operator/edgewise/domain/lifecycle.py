@@ -31,7 +31,7 @@ from edgewise.domain.attempts import (
     hindrance,
     may_retry,
 )
-from edgewise.domain.conditions import named
+from edgewise.domain.conditions import named, shortened
 from edgewise.domain.demand import Demand, app_key, requested
 from edgewise.domain.draft import Draft, End
 from edgewise.domain.massloss import HELD_BACK
@@ -199,8 +199,15 @@ def collect(draft: Draft) -> bool:
     draft.results = draft.results or Results()
     if uploading and draft.results.state is ResultsState.PENDING:
         draft.results = draft.results.model_copy(update={"state": ResultsState.UPLOADING})
-    draft.waiting = f"succeeded on {attempt.node}; its results are on their way home"
+    draft.waiting = shortened(f"succeeded on {attempt.node}; {_whereabouts(volume)}")
     return True
+
+
+def _whereabouts(volume: wire.VolumeReport | None) -> str:
+    """Where the results are, and what keeps them there, as with a full results volume."""
+    if volume and volume.message and volume.state in (wire.VolumeState.SPOOLED, wire.VolumeState.SENDING):
+        return f"its results wait there: {volume.message}"
+    return "its results are on their way home"
 
 
 def _hold(draft: Draft, pod: PodView | None) -> None:
