@@ -111,13 +111,13 @@ def cramped_volume(fleet: Fleet, bytes_: int) -> Iterator[ResultsVolume]:
     """A volume of that size on a disk of its own, as the claim `CLAIM`, for the length of a block."""
     hub, image = fleet.device(_HUB), paths.DISKS / f"{CLAIM}.ext4"
     folder = hub.attach(image, bytes_, _MOUNTED_AT)
-    for manifest in _manifests(bytes_):
-        apply(fleet, manifest)
     try:
+        for manifest in _manifests(bytes_):
+            apply(fleet, manifest)
         yield ResultsVolume(folder)
     finally:
-        fleet.kubectl("delete", "persistentvolumeclaim", CLAIM, "--namespace", NAMESPACE)
-        fleet.kubectl("delete", "persistentvolume", CLAIM)
+        for kind in ("persistentvolumeclaim", "persistentvolume"):
+            fleet.kubectl("delete", kind, CLAIM, "--namespace", NAMESPACE, "--ignore-not-found")
         hub.detach(image, _MOUNTED_AT)
 
 
