@@ -206,6 +206,25 @@ class Device:
         except FleetError as error:
             raise FleetError(f"{self.name}: {error}") from error
 
+    def attach(self, image: Path, bytes_: int, at: str) -> Path:
+        """Mounts one more disk of that size at the folder `at`, empty; that folder as a path of the host.
+
+        It is not there any more after a reboot.
+        """
+        disks.create(image, bytes_)
+        folder = self.root() / at.lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._inside("mount", "-o", "loop,noatime,barrier=0", image, at)
+        (folder / "lost+found").rmdir()
+        return folder
+
+    def detach(self, image: Path, at: str) -> None:
+        """Unmounts a disk that `attach` mounted, once nothing uses it, and throws it away."""
+        self._inside("umount", at)
+        (self.root() / at.lstrip("/")).rmdir()
+        disks.wait_detached(image)
+        image.unlink()
+
     def load(self, wanted: Sequence[images.Built]) -> list[str]:
         """Loads those of `wanted` that its containerd lacks; their names.
 
@@ -231,6 +250,9 @@ class Device:
     @property
     def _mountpoint(self) -> Path:
         return paths.MOUNTS / self.name
+
+    def _inside(self, *command: str | Path) -> None:
+        run("nsenter", f"--mount={self.root().parent / 'ns/mnt'}", *command)
 
     def _init(self) -> int | None:
         process = processes.find(PROCESS_PREFIX + self.name)

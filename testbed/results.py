@@ -1,5 +1,6 @@
 """Fetches results from the gateway as a user outside the cluster does: by port-forward, with a token, over TLS."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,18 @@ class Results:
     def file(self, namespace: str, job: str, name: str) -> bytes:
         """One file's content. Raises `FleetError` for any answer but 200."""
         return self._get(f"/v1/namespaces/{namespace}/jobs/{job}/files/{name}")
+
+    def sha256(self, namespace: str, job: str, name: str) -> str:
+        """The SHA-256 of one file's content as it is served, however large. Raises `FleetError` for any but 200."""
+        path = f"/v1/namespaces/{namespace}/jobs/{job}/files/{name}"
+        answer = self._pool.request("GET", path, headers=self._headers, redirect=False, preload_content=False)
+        if answer.status != 200:
+            raise FleetError(f"the gateway answers {answer.status} to {path}")
+        digest = hashlib.sha256()
+        for block in answer.stream(2**20):
+            digest.update(block)
+        answer.release_conn()
+        return digest.hexdigest()
 
     def _get(self, path: str) -> bytes:
         answer = self.request(path)

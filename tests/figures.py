@@ -37,6 +37,23 @@ class Figures:
         print(figure.line())
 
 
+@dataclass(slots=True)
+class Tally:
+    """What became of the files of a fault test: how many were sent, interrupted while they were, resumed, compared."""
+
+    sent: int = 0
+    interrupted: int = 0
+    resumed: int = 0
+    """those of the interrupted that went on behind what had arrived"""
+    compared: int = 0
+    """those whose every byte was compared with what was written, or their SHA-256 with its"""
+
+    def tell(self, figures: Figures, fault: str) -> None:
+        """Take and print them as one figure."""
+        became = f"{self.interrupted} interrupted, {self.resumed} resumed, {self.compared} compared"
+        figures(f"{fault}: files sent ({became})", self.sent)
+
+
 def taken(properties: Iterable[tuple[str, object]]) -> list[Figure]:
     """The figures among a test's properties."""
     return [Figure(**values) for name, values in properties if name == PROPERTY and isinstance(values, dict)]

@@ -215,6 +215,8 @@ class Uploader:
             self._not_before[volume_id] = time.monotonic() + REFUSED_AGAIN_SECONDS
             return
         except (TooEarly, Conflict, PlanOutdated, Deferred, OSError) as problem:
+            if isinstance(problem, Deferred):
+                self._table.note_waiting(held, str(problem))
             seconds = self._backoffs.setdefault(volume_id, Backoff(0.5, 30)).failed()
             _log.info("results of pod %s wait %.1f s more: %s", pod, seconds, problem)
             self._not_before[volume_id] = time.monotonic() + seconds

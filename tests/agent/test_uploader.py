@@ -281,6 +281,18 @@ async def test_passing_troubles_are_outlived(device_: Device, method: str, statu
     assert device_.cluster.faults == []
 
 
+async def test_a_full_gateway_is_told_until_there_is_room(device_: Device) -> None:
+    pod = device_.pod(faces_csv="photo,x\n")
+    device_.cluster.faults += [Fault("PUT", status=507) for _ in range(10_000)]
+    async with device_.uploading():
+        await until(lambda: device_.report(pod).message, "the trouble to be told")
+        assert "507 Scripted: a scripted fault" in device_.report(pod).message
+        assert device_.report(pod).state is VolumeState.SPOOLED
+        device_.cluster.faults.clear()
+        await until(lambda: device_.report(pod).state is VolumeState.DONE, "the results to come home")
+    assert device_.report(pod).message == ""
+
+
 async def test_a_wrong_offset_goes_on_where_the_gateway_is(device_: Device) -> None:
     pod = device_.pod(big_csv=BIG)
     sha256 = hashlib.sha256(BIG).hexdigest()

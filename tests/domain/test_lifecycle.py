@@ -83,6 +83,15 @@ def test_success_is_complete_only_when_the_results_are_home() -> None:
     assert shown.completion_time == NOW
 
 
+def test_results_that_can_not_be_taken_in_now_say_why_they_wait() -> None:
+    full = "upload plan of demo/run, attempt 1: 507 VolumeFull: enlarge the volume"
+    for where, words in ((wire.VolumeState.SPOOLED, full), (wire.VolumeState.LIVE, "on their way home")):
+        volume = wire.VolumeReport(pod_uid=DONE.uid, job_uid=JOB_UID, attempt=1, state=where, message=full)
+        nodes = (device(beat=beat(volumes=(volume,))),)
+        waiting = status(planned(NOW + seconds(5), jobs=(job(),), pods=(DONE,), nodes=nodes))
+        assert words in reason(waiting, "Reconciling")[1]
+
+
 def test_results_that_come_home_at_once_cost_no_write_before() -> None:
     plan = planned(jobs=(job(),), pods=(DONE,))
     assert [one for one in plan.actions if isinstance(one, PatchStatus) and one.plural == "edgejobs"] == []

@@ -1,12 +1,12 @@
 """Edgewise on the fleet, and a namespace for each test."""
 
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 
 from testbed import Fleet
 from testbed.install import install
+from tests.fleet.pods import fresh_namespace
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,5 @@ def edgewise(fleet: Fleet) -> None:
 @pytest.fixture
 def namespace(fleet: Fleet) -> Iterator[str]:
     """A namespace of the test's own."""
-    name = f"test-{uuid4().hex[:8]}"
-    fleet.kubectl("create", "namespace", name)
-    yield name
-    fleet.kubectl("delete", "namespace", name, "--wait=false")
+    with fresh_namespace(fleet) as name:
+        yield name

@@ -1,6 +1,7 @@
 """What the fault tests share: apps whose every byte is known beforehand, and the switches put back afterwards."""
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from testbed import Fleet, wait_until
-from testbed.install import edge_nodes
+from testbed.install import NAMESPACE, edge_nodes
 from testbed.results import Results
 from tests.fleet.work import Job
 
@@ -72,6 +73,40 @@ def edge_devices(fleet: Fleet) -> list[str]:
 def only_on(device: str, fleet: Fleet) -> dict[str, Any]:
     """A placement that prefers a device to all others, and goes elsewhere when it is lost."""
     return {"avoid": sorted(set(edge_devices(fleet)) - {device})}
+
+
+def pinned(device: str) -> dict[str, Any]:
+    """A placement on that device and no other."""
+    return {"nodeSelector": {"kubernetes.io/hostname": device}}
+
+
+def edgewise_pods(fleet: Fleet, component: str) -> list[dict[str, Any]]:
+    """The pods of Edgewise's operator, gateway or agent."""
+    selector = f"--selector=app.kubernetes.io/component={component}"
+    text = fleet.kubectl("get", "pods", "--namespace", NAMESPACE, selector, "--output=json")
+    items: list[dict[str, Any]] = json.loads(text)["items"]
+    return items
+
+
+@contextmanager
+def gateway_stopped(fleet: Fleet) -> Iterator[None]:
+    """No gateway runs for the length of a block; one answers after it."""
+    gateway = ("deployment/edgewise-gateway", "--namespace", NAMESPACE)
+    fleet.kubectl("scale", *gateway, "--replicas=0")
+    try:
+        wait_until(lambda: not edgewise_pods(fleet, "gateway"), "the gateway is gone", seconds=90)
+        yield
+    finally:
+        fleet.kubectl("scale", *gateway, "--replicas=1")
+        fleet.kubectl("rollout", "status", *gateway, "--timeout=90s")
+
+
+def received_bytes(fleet: Fleet) -> float:
+    """How many bytes of results the gateway has taken in since its start."""
+    [pod] = edgewise_pods(fleet, "gateway")
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}:8080/proxy/metrics"
+    lines = fleet.kubectl("get", "--raw", path).splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("edgewise_gateway_received_bytes_total "))
 
 
 def bound_at(pod: dict[str, Any]) -> datetime | None:

@@ -1,8 +1,11 @@
 """Pods for tests of the devices themselves, on the testbed's own image."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from testbed import Fleet, wait_until
 
@@ -42,9 +45,26 @@ class TestPod:
         containers = self.status().get("containerStatuses", ())
         return bool(containers) and all(container["ready"] for container in containers)
 
+    def events(self) -> str:
+        """What the Events about it say, a line each."""
+        about = f"--field-selector=involvedObject.kind=Pod,involvedObject.name={self.name}"
+        said = '--output=jsonpath={range .items[*]}{.message}{"\\n"}{end}'
+        return self.fleet.kubectl("get", "events", "--namespace", self.namespace, about, said)
+
     def delete(self) -> None:
         """Deletes it and waits until it is gone."""
         self.fleet.kubectl("delete", "pod", "--namespace", self.namespace, self.name, "--grace-period=1")
+
+
+@contextmanager
+def fresh_namespace(fleet: Fleet) -> Iterator[str]:
+    """A new namespace for the length of a block."""
+    name = f"test-{uuid4().hex[:8]}"
+    fleet.kubectl("create", "namespace", name)
+    try:
+        yield name
+    finally:
+        fleet.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def run_pod(
@@ -57,6 +77,21 @@ def run_pod(
     volumes: dict[str, dict[str, Any]] | None = None,
 ) -> TestPod:
     """Starts a pod on `node` and waits until it is ready; `volumes` are volume sources by mount path."""
+    started = create_pod(fleet, namespace, node, name=name, script=script, volumes=volumes)
+    wait_until(started.ready, f"pod {name} on {node} is ready", seconds=60)
+    return started
+
+
+def create_pod(
+    fleet: Fleet,
+    namespace: str,
+    node: str,
+    *,
+    name: str = "probe",
+    script: str = "sleep infinity",
+    volumes: dict[str, dict[str, Any]] | None = None,
+) -> TestPod:
+    """The same without waiting, for a pod that may not start."""
     sources = list((volumes or {}).items())
     pod = {
         "apiVersion": "v1",
@@ -78,9 +113,7 @@ def run_pod(
         },
     }
     apply(fleet, pod)
-    started = TestPod(fleet, namespace, name)
-    wait_until(started.ready, f"pod {name} on {node} is ready", seconds=60)
-    return started
+    return TestPod(fleet, namespace, name)
 
 
 def apply(fleet: Fleet, manifest: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """What runs the fleet is killed or stalls: etcd, the API server, operator, agents and gateway. Work goes on."""
 
-import json
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from tests.fleet.faults import (
     arguments,
     check_published,
     edge_devices,
+    edgewise_pods,
     now,
     wait_fresh,
 )
@@ -36,13 +36,6 @@ def control_plane(fleet: Fleet) -> Iterator[Fleet]:
     fleet.start()
     fleet.unstall("etcd")
     wait_fresh(fleet, *edge_devices(fleet))
-
-
-def _edgewise_pods(fleet: Fleet, component: str) -> list[dict[str, Any]]:
-    selector = f"--selector=app.kubernetes.io/component={component}"
-    text = fleet.kubectl("get", "pods", "--namespace", NAMESPACE, selector, "--output=json")
-    items: list[dict[str, Any]] = json.loads(text)["items"]
-    return items
 
 
 def _restarts(pod: dict[str, Any]) -> int:
@@ -133,11 +126,11 @@ def test_the_operator_is_killed(fleet: Fleet, namespace: str, figures: Figures) 
 
 def test_every_agent_is_killed_while_work_runs(fleet: Fleet, namespace: str, figures: Figures) -> None:
     jobs = _writers(fleet, namespace, 8, "one", "two", "three")
-    before = {pod["metadata"]["name"]: _restarts(pod) for pod in _edgewise_pods(fleet, "agent")}
+    before = {pod["metadata"]["name"]: _restarts(pod) for pod in edgewise_pods(fleet, "agent")}
     for agent in before:
         assert "0 processes" not in fleet.kill_pod(NAMESPACE, agent)
     _undisturbed(fleet, namespace, jobs)
-    for pod in _edgewise_pods(fleet, "agent"):
+    for pod in edgewise_pods(fleet, "agent"):
         assert _restarts(pod) > before[pod["metadata"]["name"]]
     figures("agents killed while three jobs ran, none of which was interrupted", len(before))
 
@@ -153,11 +146,11 @@ def test_gateway_and_agent_are_killed_amid_an_upload(fleet: Fleet, namespace: st
         return max((file.stat().st_size for file in volumes.glob(f"*/staging/{uid}/*/*.part")), default=0)
 
     held = wait_until(arrived, "some of the file has arrived", seconds=90, every_seconds=0.02)
-    [gateway] = _edgewise_pods(fleet, "gateway")
+    [gateway] = edgewise_pods(fleet, "gateway")
     fleet.kill_pod(NAMESPACE, gateway["metadata"]["name"])
     assert held < whole, "the gateway was killed amid the upload"
     wait_until(lambda: arrived() > held or job.phase() == "Succeeded", "more arrives", seconds=60, every_seconds=0.02)
-    [agent] = [pod for pod in _edgewise_pods(fleet, "agent") if pod["spec"]["nodeName"] == job.status()["node"]]
+    [agent] = [pod for pod in edgewise_pods(fleet, "agent") if pod["spec"]["nodeName"] == job.status()["node"]]
     fleet.kill_pod(NAMESPACE, agent["metadata"]["name"])
     killed_at = now()
     status = job.until("Complete")

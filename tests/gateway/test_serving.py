@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from edgewise.gateway.archive import zip_pieces
 from edgewise.gateway.files import Listing
-from edgewise.gateway.store import Store
+from edgewise.gateway.results import Results
 from edgewise_agent.wire import Manifest, RefusedFile, ResultFile, Verdict
 from msgspec.structs import replace
 
@@ -190,7 +190,7 @@ async def test_content_that_is_lost_or_short_is_said_and_never_altered(world: Wo
 
 
 async def test_an_answer_that_can_not_be_finished_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Store, "lost_of", lambda *_: None)  # it is cut while it is sent
+    monkeypatch.setattr(Results, "lost_of", lambda *_: None)  # it is cut while it is sent
     async with world.gateway() as agent, world.client("ada") as user:
         await send(agent, {"big.bin": bytes(2**20)})
         await published(user)

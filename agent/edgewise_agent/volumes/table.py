@@ -316,10 +316,19 @@ class VolumeTable:
             if volume is None or volume.state not in WAITING:
                 return False
             volume.sent_bytes = sent_bytes
-            if volume.state is not VolumeState.SENDING:
+            if volume.state is not VolumeState.SENDING or volume.message:
                 volume.state, volume.message = VolumeState.SENDING, ""
                 self._changed()
             return True
+
+    def note_waiting(self, held: Held, message: str) -> None:
+        """Note why the gateway can't take it now, as with a full volume; it is offered again."""
+        with self._lock:
+            volume = self._same(held)
+            waits = volume is not None and volume.state in WAITING and volume.state is not VolumeState.FAILED
+            if volume is not None and waits and volume.message != message[:1024]:
+                volume.message = message[:1024]
+                self._changed()
 
     def note_failed(self, held: Held, message: str) -> None:
         """Note that the gateway refused it for good; the files stay."""

@@ -31,7 +31,7 @@ from edgewise.domain.attempts import (
     hindrance,
     may_retry,
 )
-from edgewise.domain.conditions import named
+from edgewise.domain.conditions import named, shortened
 from edgewise.domain.demand import Demand, requested
 from edgewise.domain.draft import Draft, End
 from edgewise.domain.massloss import HELD_BACK
@@ -200,7 +200,7 @@ def collect(draft: Draft) -> bool:
     draft.results = draft.results or Results()
     if volume is not None and volume.state is wire.VolumeState.SENDING:
         draft.results = _uploading(draft.results, volume)
-    draft.waiting = f"succeeded on {attempt.node}; its results are on their way home"
+    draft.waiting = shortened(f"succeeded on {attempt.node}; {_whereabouts(volume)}")
     return True
 
 
@@ -214,6 +214,13 @@ def _uploading(before: Results, volume: wire.VolumeReport) -> Results:
 
 def _tenths(results: Results) -> int:
     return 10 * results.sent_bytes // max(1, results.bytes_)
+
+
+def _whereabouts(volume: wire.VolumeReport | None) -> str:
+    """Where the results are, and what keeps them there, as with a full results volume."""
+    if volume and volume.message and volume.state in (wire.VolumeState.SPOOLED, wire.VolumeState.SENDING):
+        return f"its results wait there: {volume.message}"
+    return "its results are on their way home"
 
 
 def _hold(draft: Draft, pod: PodView | None) -> None:
