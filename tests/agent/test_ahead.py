@@ -1,20 +1,24 @@
 """Files of running apps: which are taken for finished, and how they get home before their pod ends."""
 
 import os
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from edgewise_agent import ahead as module
 from edgewise_agent import uploader
 from edgewise_agent.ahead import ON_CLOSE, Ahead
+from edgewise_agent.lanes import Lanes
 from edgewise_agent.settings import Settings
+from edgewise_agent.uplink.gateway import Gateway
 from edgewise_agent.wire import VolumeState
 
 from tests.agent.cluster import Fault, Upload
 from tests.agent.kubelet import JOB_UID, Pod, outputs
 from tests.agent.test_table import entry, publish
-from tests.agent.test_uploader import BIG, Device, device_
+from tests.agent.test_uploader import BIG, CHUNK_BYTES, Device, device_
 from tests.agent.waiting import until
 
 __all__ = ["device_"]
@@ -210,3 +214,43 @@ async def test_what_can_not_go_ahead_goes_at_the_end(eager: Device, status: int)
         sender.wake()
         await until(lambda: eager.report(pod).state is VolumeState.DONE, "the whole to come home")
     assert eager.home(pod).files() == {"a.csv": b"1"}
+
+
+@pytest.mark.parametrize("turn_is_over", [True, False])
+async def test_a_lane_is_given_up_to_results_once_its_turn_is_over(
+    eager: Device, monkeypatch: pytest.MonkeyPatch, turn_is_over: bool
+) -> None:
+    monkeypatch.setattr(uploader, "TURN_SECONDS", 0.0 if turn_is_over else 3600.0)
+    pod = running(eager)
+    (pod.target / "big.csv").write_bytes(BIG)
+    begun, waited_for = threading.Event(), threading.Event()
+    held_first: list[int] = []
+    real_chunk, real_take, real_complete = uploader.Uploader._send_chunk, Lanes.take, Gateway.complete
+
+    def chunk(*args: Any) -> Any:
+        answer = real_chunk(*args)
+        begun.set()
+        assert waited_for.wait(15), "the results of the ended pod must be seen to wait"
+        return answer
+
+    def take(lanes: Lanes, due: Any) -> Any:
+        started = real_take(lanes, due)
+        if lanes.results_wait:
+            waited_for.set()
+        return started
+
+    def complete(*args: Any) -> Any:
+        held_first.append(eager.held(pod))
+        return real_complete(*args)
+
+    monkeypatch.setattr(uploader.Uploader, "_send_chunk", chunk)
+    monkeypatch.setattr(Lanes, "take", take)
+    monkeypatch.setattr(Gateway, "complete", complete)
+    async with eager.uploading(concurrency=1) as sender:
+        await until(begun.is_set, "the running app's file to be under way")
+        ended = eager.pod(2, a_csv="1")
+        sender.wake()
+        await until(lambda: eager.report(ended).state is VolumeState.DONE, "the results to come home")
+        await until(lambda: eager.held(pod) == len(BIG), "the running app's file to go on where it was")
+    assert held_first == [CHUNK_BYTES if turn_is_over else len(BIG)]
+    assert sum(length for _, length in eager.cluster.patched) == len(BIG) + 1, "nothing is sent twice"

@@ -227,9 +227,10 @@ def test_a_crash_between_copy_and_journal_takes_them_anew(
     def cut(*_: object) -> None:
         raise PowerCut
 
-    with monkeypatch.context() as patched, pytest.raises(PowerCut):
+    with monkeypatch.context() as patched:
         patched.setattr(table_module.Journal, "write", cut)
-        watch.look((named(pod, ended=True),))
+        with pytest.raises(PowerCut):
+            watch.look((named(pod, ended=True),))
     again = restarted(settings)
     again.spool.sweep()
     assert again.reports() == ()
