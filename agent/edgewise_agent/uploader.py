@@ -206,14 +206,13 @@ class Uploader:
             _log.info("results of pod %s are no longer wanted: %s", pod, answer)
             self._discard(held, answer)
         except Refused as answer:
-            if held.entry.logs_only:
-                _log.warning("logs of pod %s are refused and discarded: %s", pod, answer)
-                self._discard(held, answer)
+            if not held.entry.logs_only:
+                _log.error("results of pod %s are refused and kept in the spool: %s", pod, answer)
+                self._table.note_failed(held, str(answer))
+                self._not_before[volume_id] = time.monotonic() + REFUSED_AGAIN_SECONDS
                 return
-            _log.error("results of pod %s are refused and kept in the spool: %s", pod, answer)
-            self._table.note_failed(held, str(answer))
-            self._not_before[volume_id] = time.monotonic() + REFUSED_AGAIN_SECONDS
-            return
+            _log.warning("logs of pod %s are refused and discarded: %s", pod, answer)
+            self._discard(held, answer)
         except (TooEarly, Conflict, PlanOutdated, Deferred, OSError) as problem:
             if isinstance(problem, Deferred):
                 self._table.note_waiting(held, str(problem))

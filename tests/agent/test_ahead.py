@@ -13,12 +13,13 @@ from edgewise_agent.ahead import ON_CLOSE, Ahead
 from edgewise_agent.lanes import Lanes
 from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.gateway import Gateway
+from edgewise_agent.uploader import CHUNK_BYTES
 from edgewise_agent.wire import VolumeState
 
 from tests.agent.cluster import Fault, Upload
 from tests.agent.kubelet import JOB_UID, Pod, outputs
 from tests.agent.test_table import entry, publish
-from tests.agent.test_uploader import BIG, CHUNK_BYTES, Device, device_
+from tests.agent.test_uploader import BIG, Device, device_
 from tests.agent.waiting import until
 
 __all__ = ["device_"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from edgewise_agent import podlogs as module
-from edgewise_agent.journal import Finish
+from edgewise_agent.journal import Finish, Journal
 from edgewise_agent.podlogs import AGAIN_SECONDS, UNNAMED_SECONDS, PodLogs
 from edgewise_agent.settings import Settings
 from edgewise_agent.volumes import table as table_module
@@ -201,7 +201,7 @@ def test_what_can_not_be_copied_is_tried_again_later(
         raise OSError(errno.ENOSPC, "no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(table_module.Journal, "write", full)
+        patched.setattr(Journal, "write", full)
         watch.look((named(pod, ended=True),))
         watch.look((named(pod, ended=True),))
         assert len(tries) == 1
@@ -228,7 +228,7 @@ def test_a_crash_between_copy_and_journal_takes_them_anew(
         raise PowerCut
 
     with monkeypatch.context() as patched:
-        patched.setattr(table_module.Journal, "write", cut)
+        patched.setattr(Journal, "write", cut)
         with pytest.raises(PowerCut):
             watch.look((named(pod, ended=True),))
     again = restarted(settings)

@@ -290,6 +290,7 @@ def test_a_full_spool_takes_no_new_volume_but_keeps_serving_the_old(settings: Se
     table.note_size(held, table.spool.size(first.volume_id))
     with pytest.raises(SpoolFull, match="1048576 bytes of results wait to be sent, the limit is 1048576"):
         publish(table, third)
+    assert table.usage().full.startswith("1048576 bytes of results wait to be sent"), "beats say why"
     assert not third.target.exists()
     table.publish(entry(second))
     table.publish(entry(first))
@@ -300,6 +301,8 @@ def test_no_new_volume_under_the_free_space_floor(settings: Settings, pod: Pod) 
     table = restarted(replace(settings, free_space_floor_bytes=2**60))
     with pytest.raises(SpoolFull, match="until there is room"):
         publish(table, pod)
+    assert "the floor is 1152921504606846976" in table.usage().full, "beats say why"
+    assert restarted(settings).usage().full == ""
 
 
 def test_records_that_a_power_cut_emptied_are_restored(table: VolumeTable, pod: Pod, settings: Settings) -> None:

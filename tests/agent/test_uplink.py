@@ -10,12 +10,12 @@ import pytest
 from edgewise_agent.backoff import Backoff
 from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.connection import Connection, Unreachable
-from edgewise_agent.uplink.gateway import Conflict, Gateway, Refused, TooEarly, Unwanted, _encoded
+from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, Refused, TooEarly, Unwanted, _encoded
 from edgewise_agent.uplink.http import HttpUplink
 from edgewise_agent.wire import Beat, Metrics, PlannedFile, Spool, UploadPlan
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import json
+from msgspec import json, structs
 
 from tests.agent.authority import Authority
 from tests.agent.cluster import Cluster, Fault
@@ -199,6 +199,20 @@ async def test_what_the_gateways_answers_mean(
         with pytest.raises(meaning, match=f"{status} Scripted: a scripted fault"):
             await asyncio.to_thread(call)
     assert cluster.faults == []
+
+
+@pytest.mark.parametrize(("files", "meaning"), [(1, False), (12_000, True)])
+async def test_a_long_plan_without_an_answer_may_have_waited_for_its_turn(
+    connection: Connection, cluster: Cluster, files: int, meaning: bool
+) -> None:
+    """Other volumes go on meanwhile; without an answer to a short one the gateway is left alone for a while."""
+    plan = structs.replace(
+        PLAN, files=tuple(PlannedFile(name=f"{number}.csv", bytes_=1, sha256="0" * 64) for number in range(files))
+    )
+    cluster.faults.append(Fault("PUT"))
+    with pytest.raises(Unreachable) as caught:
+        await asyncio.to_thread(Gateway(connection).put_plan, JOB_UID, uid(1), plan)
+    assert isinstance(caught.value, Deferred) is meaning
 
 
 async def test_a_manifest_of_something_else_is_no_acknowledgement(connection: Connection, cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,13 +13,15 @@ from pathlib import Path
 import pytest
 from edgewise_agent import uploader as module
 from edgewise_agent.backoff import Backoff
+from edgewise_agent.lanes import MANY_FILES
+from edgewise_agent.podlogs import PodLogs
 from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.connection import Connection
 from edgewise_agent.uplink.gateway import Gateway
 from edgewise_agent.uplink.pace import Pace
 from edgewise_agent.uploader import CHUNK_BYTES, Uploader
-from edgewise_agent.volumes.table import VolumeTable
-from edgewise_agent.wire import VolumeReport, VolumeState
+from edgewise_agent.volumes.table import Held, VolumeTable
+from edgewise_agent.wire import LoggedPod, UploadPlan, VolumeReport, VolumeState
 
 from tests.agent.authority import Authority
 from tests.agent.cluster import Cluster, Fault, Upload
@@ -207,6 +210,76 @@ async def test_logs_come_home_beside_the_results(device_: Device) -> None:
     assert upload.logs() == {"app/0.log": b"working\n", "init/0.log": b"same\n"}
     assert (device_.report(pod).bytes_, device_.report(pod).sent_bytes) == (18, 18)
     assert sum(length for _, length in device_.cluster.patched) == 13, "the same content travels once"
+
+
+def said(device: Device, number: int, text: str) -> Pod:
+    """A pod without output volume that said `text`, ended, and has its logs in the spool."""
+    pod = Pod(device.settings.kubelet_root, number)
+    pod.say(device.settings.pod_logs, text)
+    PodLogs(device.settings, device.table).look(
+        (
+            LoggedPod(
+                namespace="demo",
+                pod_name=pod.name,
+                pod_uid=pod.uid,
+                job="faces",
+                job_uid=JOB_UID,
+                attempt=1,
+                ended=True,
+            ),
+        )
+    )
+    return pod
+
+
+async def test_logs_come_home_alone_after_results(device_: Device) -> None:
+    first = said(device_, 1, "working\n")
+    second = device_.pod(2, faces_csv="photo,x\n")
+    async with device_.uploading(concurrency=1):
+        await until(lambda: len(device_.cluster.completed_order) == 2, "both to come home")
+        await until(lambda: device_.report(first).state is VolumeState.DONE, "the logs to be acknowledged")
+    assert device_.cluster.completed_order == [second.uid, first.uid]
+    upload = device_.home(first)
+    assert (upload.files(), upload.logs()) == ({}, {"app/0.log": b"working\n"})
+    assert upload.plan is not None
+    assert upload.plan.logs_only
+    assert upload.manifest is not None
+    assert upload.manifest.logs_only
+    results = device_.home(second).plan
+    assert results is not None
+    assert not results.logs_only
+
+
+async def test_logs_that_are_refused_fill_no_spool(device_: Device) -> None:
+    pod = said(device_, 1, "working\n")
+    device_.cluster.faults.append(Fault("PUT", status=422))
+    async with device_.uploading():
+        await until(lambda: device_.report(pod).state is VolumeState.DISCARDED, "the logs to be given up")
+        await until(lambda: not list((device_.settings.plugin_dir / "spool").iterdir()), "the spool to be empty")
+    assert "422 Scripted: a scripted fault" in device_.report(pod).message
+
+
+async def test_very_many_files_are_read_aside_of_the_only_lane(
+    device_: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan may take minutes to make, and wait for its turn at the gateway: small results go meanwhile."""
+    many = Pod(device_.settings.kubelet_root, 1, asked=outputs(max_files=MANY_FILES + 1))
+    publish(device_.table, many, a_csv="1")
+    device_.table.unpublish(many.volume_id, many.target)
+    few = device_.pod(2, b_csv="2")
+    home = threading.Event()
+    real = Uploader._make_plan
+
+    def make(uploader: Uploader, held: Held) -> UploadPlan:
+        if held.entry.volume_id == many.volume_id:
+            assert home.wait(15), "the other must come home meanwhile"
+        return real(uploader, held)
+
+    monkeypatch.setattr(Uploader, "_make_plan", make)
+    async with device_.uploading(concurrency=1):
+        await until(lambda: device_.report(few).state is VolumeState.DONE, "the small results to come home")
+        home.set()
+        await until(lambda: device_.report(many).state is VolumeState.DONE, "the many files to come home")
 
 
 async def test_large_files_go_in_chunks(device_: Device) -> None:

@@ -50,6 +50,7 @@ def beat(
     age: float = 1,
     now: datetime = NOW,
     spool: tuple[int, int] = (0, GIB),
+    full: str = "",
     volumes: tuple[wire.VolumeReport, ...] = (),
     bundles: tuple[str, ...] = (),
 ) -> BeatView:
@@ -66,7 +67,7 @@ def beat(
             cpus=cpus,
         ),
         benchmark=None if events is None else wire.Benchmark(events_per_second=events, measured_at=NOW),
-        spool=wire.Spool(bytes_=spool[0], limit_bytes=spool[1]),
+        spool=wire.Spool(bytes_=spool[0], limit_bytes=spool[1], full=full),
         volumes={volume.pod_uid: volume for volume in volumes},
         agent_version="0.1.0",
         bundles=frozenset(bundles),

@@ -43,6 +43,7 @@ REJECTED = [
         candidacy(device(spec={"thermal": {"throttleCelsius": 50, "criticalCelsius": 60}}, beat=beat(celsius=60))),
     ),
     ("SpoolFull", "unsent results", candidacy(device(beat=beat(spool=(10, 10))))),
+    ("SpoolFull", "1 byte is free", candidacy(device(beat=beat(full="1 byte is free, the floor is 2")))),
     (
         "Pressure",
         "memory-pressure",

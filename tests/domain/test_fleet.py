@@ -64,6 +64,36 @@ def test_readiness_is_written_at_once() -> None:
     assert "powered" in next(one.message for one in dead.conditions if one.type == "Ready")
 
 
+def spool_full(status: EdgeNodeStatus | None) -> tuple[str, str, str]:
+    assert status is not None
+    return next((one.status, one.reason, one.message) for one in status.conditions if one.type == "SpoolFull")
+
+
+def test_a_spool_that_fills_or_empties_is_written_at_once() -> None:
+    node = settled(device())
+    assert spool_full(node.status)[:2] == ("False", "Fine")
+    full = at(seconds(1), node, beat(full="1 byte is free, the floor is 2"))
+    assert spool_full(full) == ("True", "SpoolFull", "1 byte is free, the floor is 2")
+    assert full is not None
+    node = replace(node, status=full)
+    assert at(seconds(2), node, beat(full="0 bytes are free, the floor is 2")) is None, "moving figures are no news"
+    assert spool_full(at(seconds(3), node, beat()))[:2] == ("False", "Fine")
+
+
+def test_a_spool_that_fills_on_a_device_that_is_not_ready_anyhow_is_told() -> None:
+    node = settled(device(spec={"maintenance": True}))
+    full = at(seconds(1), node, beat(spool=(10, 10)))
+    assert spool_full(full)[:2] == ("True", "SpoolFull")
+    assert full is not None
+    assert next(one.reason for one in full.conditions if one.type == "Ready") == "Maintenance"
+
+
+def test_a_spool_is_as_it_was_while_its_device_has_not_reported_again() -> None:
+    node = settled(device(beat=beat(full="1 byte is free, the floor is 2")))
+    silent = written(planned(nodes=(replace(node, beat=None, leading_for=seconds(15)),)))
+    assert spool_full(silent) == ("True", "SpoolFull", "1 byte is free, the floor is 2")
+
+
 def dead(node: NodeView, now: datetime) -> NodeView:
     """The device once its death is written."""
     status = written(planned(now, nodes=(replace(node, kube=kube(ready=None), beat=beat(age=61, now=now)),)))
