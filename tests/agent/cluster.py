@@ -14,6 +14,7 @@ from edgewise_agent.wire import (
     Beat,
     BeatAnswer,
     BlobStatus,
+    LoggedPod,
     Manifest,
     Problem,
     ResultFile,
@@ -75,6 +76,8 @@ class Cluster:
         self.beats: list[Beat] = []
         self.live_pods: tuple[str, ...] | None = None
         self.running = 0
+        self.logs_of: tuple[LoggedPod, ...] = ()
+        """pods without output volume whose logs the operator names until a beat reports them"""
         self.tokens: set[str] = set()
         self.token = "token-1"
         self.uploads: dict[str, Upload] = {}
@@ -166,7 +169,11 @@ class Cluster:
         except DecodeError as error:
             return _problem(422, "BadBeat", str(error))
         self.beats.append(beat)
-        return _json(BeatAnswer(received_at=datetime.now(UTC), live_pods=self.live_pods, running=self.running))
+        reported = {volume.pod_uid for volume in beat.volumes}
+        logs_of = tuple(pod for pod in self.logs_of if pod.pod_uid not in reported)
+        return _json(
+            BeatAnswer(received_at=datetime.now(UTC), live_pods=self.live_pods, running=self.running, logs_of=logs_of)
+        )
 
     async def _plan(self, request: web.Request) -> web.Response:
         upload = self._upload(request)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from edgewise_agent import __version__
 from edgewise_agent.settings import Settings
-from edgewise_agent.wire import Beat, VolumeReport, VolumeState
+from edgewise_agent.wire import Beat, LoggedPod, VolumeReport, VolumeState
+from msgspec import structs
 
 from tests.agent.bundling import APP, AppPod, tar_of
 from tests.agent.cluster import NODE, Cluster, Fault
@@ -177,6 +178,28 @@ async def test_a_pods_results_come_home(bench: Bench) -> None:
         assert (done.job_uid, done.attempt, done.bytes_, done.sent_bytes) == (JOB_UID, 1, 12, 12)
         assert bench.cluster.uploads[f"{JOB_UID}/{pod.uid}"].files() == {"faces.csv": b"photo,x\n1,2\n"}
         assert await agent.end(signal.SIGTERM) == 0
+
+
+async def test_logs_of_a_pod_without_volume_come_home(bench: Bench, device: Path) -> None:
+    """Kubelet never calls for such a pod: what the operator's answer names is enough, also over a restart."""
+    pod, logs = Pod(bench.settings.kubelet_root), device / "logs"
+    named = LoggedPod(namespace="demo", pod_name=pod.name, pod_uid=pod.uid, job="faces", job_uid=JOB_UID, attempt=1)
+    bench.cluster.logs_of = (named,)
+    pod.say(logs, "working\n")
+    async with bench.agent(POD_LOGS=str(logs)) as agent:
+        first = await bench.beat(lambda beat: beat.sequence > 1, "a beat after the pod was named")
+        assert first.volumes == ()
+        await agent.end(signal.SIGKILL)
+    pod.say(logs, "done\n")
+    bench.cluster.logs_of = (structs.replace(named, ended=True),)
+    async with bench.agent(POD_LOGS=str(logs)) as agent:
+        done = await bench.volume(pod, VolumeState.DONE)
+        assert (done.job_uid, done.attempt, done.bytes_) == (JOB_UID, 1, 13)
+        assert await agent.end(signal.SIGTERM) == 0
+    upload = bench.cluster.uploads[f"{JOB_UID}/{pod.uid}"]
+    assert (upload.files(), upload.logs()) == ({}, {"app/0.log": b"working\ndone\n"})
+    assert upload.manifest is not None
+    assert upload.manifest.logs_only
 
 
 async def test_memory_stays_small(bench: Bench) -> None:

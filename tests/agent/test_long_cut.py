@@ -25,6 +25,8 @@ class CutOff:
 
     def __init__(self, cluster: Cluster) -> None:
         self.seconds = 0.0
+        self.tried_again_at: float | None = None
+        """when the first request after the cut was due; later waits are for the operator's decision"""
         self._cluster = cluster
 
     def monotonic(self) -> float:
@@ -33,6 +35,8 @@ class CutOff:
     def wait(self, seconds: float) -> None:
         """Let so much time pass; while the network is cut, the next request gets no answer."""
         self.seconds += seconds
+        if self.tried_again_at is None and self.seconds >= CUT_SECONDS:
+            self.tried_again_at = self.seconds
         self._cluster.faults[:] = [Fault("PUT")] if self.seconds < CUT_SECONDS else []
 
 
@@ -68,7 +72,8 @@ async def test_a_cut_of_hours_amid_an_upload(
     assert sum(length for _, length in cluster.patched) == sum(map(len, written.values())) - ARRIVED_BEFORE
     tries = sum(method == "PUT" for method, _ in cluster.requests)
     assert CUT_SECONDS / LONGEST_WAIT_SECONDS < tries < 2 * CUT_SECONDS / LONGEST_WAIT_SECONDS + 20
-    late = cut_off.seconds - CUT_SECONDS
+    assert cut_off.tried_again_at is not None
+    late = cut_off.tried_again_at - CUT_SECONDS
     assert late <= LONGEST_WAIT_SECONDS
     figures("a network cut of 8 h amid an upload: tries meanwhile", tries)
     figures("a network cut of 8 h amid an upload: its end to the next try", late, LONGEST_WAIT_SECONDS, "s")
