@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 from edgewise_agent.uploader import CHUNK_BYTES
+from edgewise_agent.wire import CSI_DRIVER
 from msgspec import json
 
 from testbed import Fleet, wait_until
@@ -190,11 +191,12 @@ def _written(job: Job) -> bytes:
 def _check_unsynced(reader: Results, job: Job, names: set[str], written: int) -> None:
     """Assert that of a file that was never synced a part is lost, and that the rest is as it was written."""
     home = attempt_file(reader, job, 1, "unsynced.csv") if "unsynced.csv" in names else b""
-    assert home == b"".join(b"%07d\n" % number for number in range(len(home) // 8 + 1))[: len(home)]
-    assert len(home) < written, "else nothing was lost, and this test cuts no power"
+    survived = home.rstrip(b"\0")  # ext4 keeps the length of a last block whose content is lost
+    assert survived == b"".join(b"%07d\n" % number for number in range(len(home) // 8 + 1))[: len(survived)]
+    assert len(survived) < written, "else nothing was lost, and this test cuts no power"
 
 
-LONG: Final = 28
+LONG: Final = 32
 """MiB, of which two starts of the gateway and a small job take less than the upload does"""
 TINY = """
 import os, pathlib
@@ -205,7 +207,7 @@ pathlib.Path(os.environ["EDGEWISE_OUTPUTS"], "tiny.csv").write_text("a\\n1\\n")
 def test_a_gateway_restored_from_an_older_volume(
     fleet: Fleet, namespace: str, volume: ResultsVolume, tmp_path: Path, figures: Figures
 ) -> None:
-    """Uploads go on from the older offset; what only the newer volume held is said to be lost."""
+    """Uploads go on from the older offset; what was settled since then, and no device has, is said to be lost."""
     make_app(fleet, namespace, "tiny", TINY)
     make_app(fleet, namespace, "writer", WRITER, outputs=OUTPUTS)
     devices = (FIRST, SECOND)
@@ -218,7 +220,8 @@ def test_a_gateway_restored_from_an_older_volume(
         volume.copy_to(tmp_path / "copy")
         copied = [upload.acknowledged() for upload in uploads]
     later = start(fleet, namespace, "later", "tiny")
-    later.until("Complete")
+    copies = fleet.device(later.until("Complete")["node"]).root() / "var/lib/kubelet/plugins" / CSI_DRIVER / "spool"
+    wait_until(lambda: not list(copies.glob("*/files/tiny.csv")), "its device has no copy any more", seconds=30)
     for upload, held in zip(uploads, copied, strict=True):
         upload.wait_arrived(sum(held.values()) + MIB)
     with gateway_stopped(fleet):
@@ -236,8 +239,9 @@ def test_a_gateway_restored_from_an_older_volume(
         assert reader.listing(namespace, "later")["state"] == "Lost"
         answer = reader.request(f"/v1/namespaces/{namespace}/jobs/later/files/tiny.csv")
         assert (answer.status, json.decode(answer.data)["reason"]) == (404, "ResultsLost")
-    sent, interrupted = FILES * len(uploads) + 2, sum(0 < size < LONG * MIB for held in newer for size in held.values())
-    Tally(sent, interrupted, len(uploads), sent - 1).tell(figures, "gateway restored amid uploads")
+    interrupted = sum(0 < max(held.values()) < LONG * MIB for held in newer)
+    sent = FILES * len(uploads) + 2
+    Tally(sent, interrupted, interrupted, sent - 1).tell(figures, "gateway restored amid uploads")
 
 
 TABLE = """
@@ -374,6 +378,10 @@ def _too_large(job: Job) -> str:
     return job.condition("Failed")["message"]
 
 
+BACK_WITHIN_SECONDS: Final = 2 * LONGEST_WAIT_SECONDS + 2 * SIZE
+"""Twice the longest wait: at the first try kube-proxy may not know yet that the gateway has moved meanwhile."""
+
+
 def test_a_cable_cut_for_minutes_amid_an_upload(fleet: Fleet, cut_off: CutOff, figures: Figures) -> None:
     """It is plugged in again once the agent waits as long as it ever does; tests/agent has a cut of hours."""
     upload = cut_off.upload
@@ -394,9 +402,9 @@ def test_a_cable_cut_for_minutes_amid_an_upload(fleet: Fleet, cut_off: CutOff, f
     interrupted = sum(0 < held.get(sha256, 0) < size for sha256, size in sizes.items())
     assert interrupted
     figures("a cable was cut amid an upload for", (plugged_at - cut_off.at).total_seconds(), None, "s")
-    figures("cable back to all results home", took, LONGEST_WAIT_SECONDS + 2 * SIZE, "s")
+    figures("cable back to all results home", took, BACK_WITHIN_SECONDS, "s")
     Tally(FILES, interrupted, interrupted, FILES).tell(figures, "a cable cut amid an upload")
-    assert took <= LONGEST_WAIT_SECONDS + 2 * SIZE
+    assert took <= BACK_WITHIN_SECONDS
 
 
 def _longest_wait(fleet: Fleet, since: datetime) -> float:
