@@ -28,7 +28,7 @@ REPORT_SECONDS: Final = 0.7
 
 RENEW_SECONDS: Final = 1.0
 STATUS_SECONDS: Final = 10.0
-"""How often a kubelet says that its node is ready: nobody else takes it back when Kubernetes has once given a node up."""
+"""How often a kubelet says that its node is ready. Once Kubernetes has given a node up, nobody else takes that back."""
 
 _AMOUNTS: Final = {"cpu": "4", "memory": "8Gi", "pods": "60"}
 READY: Final = {
