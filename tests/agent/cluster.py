@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 from edgewise_agent.wire import (
     OFFSET_HEADER,
+    SESSION_COOKIE,
     Beat,
     BeatAnswer,
     BlobStatus,
@@ -19,8 +20,9 @@ from edgewise_agent.wire import (
     ResultFile,
     UploadPlan,
     UploadStatus,
+    read_beat,
 )
-from msgspec import DecodeError, json
+from msgspec import DecodeError, json, structs
 
 NODE = "edge-1"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -70,6 +72,11 @@ class Cluster:
         self.running = 0
         self.tokens: set[str] = set()
         self.token = "token-1"
+        self.session = ""
+        """what is given for a token; empty for an operator that knows no sessions"""
+        self.shown: list[str] = []
+        """whether each beat came with the token or in a session"""
+        self.beat_sizes: list[int] = []
         self.uploads: dict[str, Upload] = {}
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
@@ -138,7 +145,10 @@ class Cluster:
                 return web.Response(status=fault.status, body=fault.body)
             else:
                 return _problem(fault.status, "Scripted", "a scripted fault")
-        if token != self.token:
+        in_session = bool(self.session) and request.cookies.get(SESSION_COOKIE) == self.session
+        if request.path == "/v1/beats":
+            self.shown.append("token" if token else "session")
+        if token != self.token and not in_session:
             return _problem(401, "BadToken", "the token is not accepted: is it the projected one?")
         response: web.StreamResponse = await handler(request)
         return response
@@ -155,11 +165,14 @@ class Cluster:
 
     async def _beat(self, request: web.Request) -> web.Response:
         try:
-            beat = json.decode(await request.read(), type=Beat)
+            body = await request.read()
+            beat = read_beat(body)
         except DecodeError as error:
             return _problem(422, "BadBeat", str(error))
         self.beats.append(beat)
-        return _json(BeatAnswer(received_at=datetime.now(UTC), live_pods=self.live_pods, running=self.running))
+        self.beat_sizes.append(len(body))
+        answer = BeatAnswer(received_at=datetime.now(UTC), live_pods=self.live_pods, running=self.running)
+        return _json(structs.replace(answer, session=self.session if "Authorization" in request.headers else ""))
 
     async def _plan(self, request: web.Request) -> web.Response:
         upload = self._upload(request)
