@@ -12,7 +12,7 @@ from typing import Final
 import uvloop
 from edgewise.kube.client import Refused, Unreachable
 
-from bench import binding, delivery, makespan, report
+from bench import binding, delivery, idle, makespan, report
 from bench.cluster import Cluster, connected
 from bench.errors import BenchError
 from bench.reporters import reporting
@@ -24,7 +24,7 @@ from testbed.install import NAMESPACE
 from testbed.kubeapi import KubeApi
 from testbed.progress import say, step
 
-PARTS: Final = ("csv", "makespan", "binding")
+PARTS: Final = ("idle", "csv", "makespan", "binding")
 
 
 def main() -> None:
@@ -60,6 +60,8 @@ async def run(parts: Sequence[str], scale: Scale, rounds: Rounds) -> None:
     async with connected() as cluster:
         settings = await _settings(cluster)
         interval = timedelta(seconds=float(settings["EDGEWISE_BEAT_SECONDS"]))
+        if "idle" in parts:
+            await idle.measure(fleet, scale, rounds)
         if "csv" in parts:
             await delivery.measure(delivery.Delivery(cluster, fleet, scale), rounds)
         if "makespan" in parts:

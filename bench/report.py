@@ -30,6 +30,8 @@ ROWS: Final = (
     Row("writes_per_job_with_csv", "the same for a job on a real device, with results", Aim(Goal.AT_MOST, 4)),
     Row("apply_to_csv_s", "s from kubectl apply to the checked CSV, image on the device"),
     Row("apply_to_csv_cold_s", "s, image fetched from a registry by the device"),
+    Row("idle_link_mb_per_day", "MB over an idle device's link in a day, both ways", Aim(Goal.AT_MOST, 5)),
+    Row("idle_flash_mb_per_day", "MB written to an idle device's flash in a day", Aim(Goal.AT_MOST, 5)),
     Row("operator_cpu_s_per_job", "s of the operator's CPU a job, its whole life"),
     Row("operator_rss_mib", "MiB of the operator's memory with the backlog"),
     Row("bound_per_s", "EdgeJobs bound a second, raised client limits"),

@@ -14,6 +14,7 @@ class Scale:
         backlog: jobs that wait at once.
         probes: single jobs, one at a time, whose binding is timed, of each kind in a round.
         batch: CPU-bound jobs on the real devices.
+        idle_seconds: how long idle devices are watched in a round.
     """
 
     rounds: int = 3
@@ -21,7 +22,8 @@ class Scale:
     backlog: int = 1000
     probes: int = 100
     batch: int = 60
+    idle_seconds: int = 120
 
 
-QUICK: Final = Scale(rounds=1, devices=20, backlog=200, probes=20, batch=15)
+QUICK: Final = Scale(rounds=1, devices=20, backlog=200, probes=20, batch=15, idle_seconds=30)
 """To see whether all works; its figures are not comparable."""

@@ -19,6 +19,9 @@ from testbed.waiting import wait_until
 TOP = "edgewise"
 CONTROL = f"{TOP}/control"
 PERIOD_MICROSECONDS = 100_000
+
+HOME_WEIGHT = 4
+"""The CPU share of control plane and hub, against 1 of a device: in a real fleet they have machines of their own."""
 _V2_CONTROLLERS = "+cpu +cpuset +memory +pids +io"
 
 

@@ -63,7 +63,7 @@ class ControlPlane:
             FleetError: it does not become ready within a minute.
         """
         self._groups.create(cgroups.CONTROL)
-        self._groups.set_cpu_weight(cgroups.CONTROL, 4)
+        self._groups.set_cpu_weight(cgroups.CONTROL, cgroups.HOME_WEIGHT)
         with step("etcd and API server"):
             self._start("etcd", self._etcd())
             self._start("kube-apiserver", self._api_server())

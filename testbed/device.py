@@ -121,6 +121,7 @@ class Device:
         system = f"{self.group}/system"
         self.groups.create(system)
         self.groups.set_cpu_percent(self.group, self.settings.quota_percent)
+        self.groups.set_cpu_weight(self.group, 1 if self.settings.edge else cgroups.HOME_WEIGHT)
         self.groups.set_memory_limit(self.group, self.settings.memory_bytes)
         hostroot.create(self.name, self.settings.celsius)
         for folder in (self._mountpoint, Path(f"{self._mountpoint}.host"), self.logs):

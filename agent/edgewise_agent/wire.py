@@ -9,6 +9,9 @@ Beats, agent to operator::
 
     POST {operator}/v1/beats                      Beat -> 200 BeatAnswer | 401 | 403 | 422 Problem
 
+They are the traffic of an idle device, so they are short. The body may be packed (`pack_beat`). The answer to a token
+names a `session`, which stands for the token for `SESSION` as `Cookie: s=<session>`; after a 401 the token goes again.
+
 Uploads, agent to gateway. Content is addressed by its SHA-256, so two files with the same bytes travel once::
 
     PUT   {gateway}/v1/uploads/{jobUID}/{podUID}                  UploadPlan -> 200 UploadStatus
@@ -36,18 +39,24 @@ Manifests, gateway to operator. The gateway repeats itself until the verdict is 
     POST {operator}/v1/manifests                  Manifest -> 200 ManifestVerdict
 """
 
+import zlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct, convert, json, to_builtins
+from msgspec import DecodeError, Meta, Struct, convert, json, to_builtins
 
 AUDIENCE: Final = "edgewise"
 """The audience of the tokens that agents and gateway show."""
 
 CSI_DRIVER: Final = "outputs.edgewise.dev"
 """The name of the CSI driver that serves output volumes."""
+
+SESSION: Final = timedelta(minutes=10)
+"""How long a session stands for the token that it was given for. It ends with the operator's process, too."""
+
+SESSION_COOKIE: Final = "s"
 
 OFFSET_HEADER: Final = "Upload-Offset"
 """The request header of a PATCH: the position in the blob, in bytes, of the body's first byte."""
@@ -122,7 +131,7 @@ class VolumeReport(Struct, frozen=True, kw_only=True, rename="camel"):
     message: Message = ""
 
 
-class Spool(Struct, frozen=True, kw_only=True, rename="camel"):
+class Spool(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """How full the device's spool of unsent results is. At `bytes_` >= `limit_bytes` no new volume is handed out.
 
     `full` says why none is, that or a disk under its free-space floor; empty while new volumes are handed out.
@@ -169,12 +178,47 @@ class BeatAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
     `running` is the number of job pods that the operator has bound to the device, so that the benchmark can wait.
     `logs_of` are the device's pods without output volume that the beat has not reported as volumes: their logs are
     wanted. None while the operator does not know.
+    `session` is given in answer to a token.
     """
 
     received_at: Annotated[datetime, Meta(tz=True)]
     live_pods: tuple[UID, ...] | None = None
     running: Count = 0
     logs_of: tuple[LoggedPod, ...] | None = None
+    session: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,64}$")] = ""
+
+
+_MOST_BEAT_BYTES: Final = 2**20
+"""More than the longest beat: 1,000 volumes and 100 bundles."""
+
+_USUAL_BEAT: Final = (
+    b'{"node":"edge-1","boot":"0123456789abcdef0123456789abcdef","sequence":1000,'
+    b'"sampledAt":"2026-01-01T00:00:00.000000Z","intervalSeconds":10.0,"metrics":{"cpuFreePercent":95.0,'
+    b'"memoryAvailablePercent":80.0,"memoryFreeBytes":1000000000,"diskFreeBytes":10000000000,"celsius":45.0,'
+    b'"cpus":4},"spool":{"bytes":0,"limitBytes":1073741824},"benchmark":{"eventsPerSecond":1000.0,'
+    b'"measuredAt":"2026-01-01T00:00:00.000000Z"},"volumes":[],"agentVersion":"0.1.0","bundles":[]}'
+)
+"""What zlib's dictionary is: a beat like most. Both sides must have the very same bytes, so it never changes."""
+
+
+def pack_beat(beat: Beat) -> bytes:
+    """A beat as a zlib stream (RFC 1950) with the usual beat for its dictionary: some 130 bytes when idle, not 600."""
+    packer = zlib.compressobj(level=9, zdict=_USUAL_BEAT)
+    return packer.compress(json.encode(beat)) + packer.flush()
+
+
+def read_beat(body: bytes) -> Beat:
+    """The beat of a request's body, packed or plain JSON. Raises msgspec's `DecodeError`, and `UnicodeDecodeError`."""
+    if body.startswith(b"{"):
+        return json.decode(body, type=Beat)
+    unpacker = zlib.decompressobj(zdict=_USUAL_BEAT)
+    try:
+        plain = unpacker.decompress(body, _MOST_BEAT_BYTES)
+    except zlib.error as error:
+        raise DecodeError(f"neither JSON nor a zlib stream with the usual dictionary: {error}") from error
+    if not unpacker.eof:
+        raise DecodeError(f"a packed beat is not whole, or longer than {_MOST_BEAT_BYTES} bytes")
+    return json.decode(plain, type=Beat)
 
 
 class PlannedFile(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 from edgewise_agent.wire import (
     OFFSET_HEADER,
+    SESSION_COOKIE,
     Beat,
     BeatAnswer,
     BlobStatus,
@@ -20,6 +21,7 @@ from edgewise_agent.wire import (
     ResultFile,
     UploadPlan,
     UploadStatus,
+    read_beat,
 )
 from msgspec import DecodeError, json
 
@@ -80,6 +82,11 @@ class Cluster:
         """pods without output volume whose logs the operator names until a beat reports them"""
         self.tokens: set[str] = set()
         self.token = "token-1"
+        self.session = ""
+        """what is given for a token; empty for an operator that knows no sessions"""
+        self.shown: list[str] = []
+        """whether each beat came with the token or in a session"""
+        self.beat_sizes: list[int] = []
         self.uploads: dict[str, Upload] = {}
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
@@ -148,7 +155,10 @@ class Cluster:
                 return web.Response(status=fault.status, body=fault.body)
             else:
                 return _problem(fault.status, "Scripted", "a scripted fault")
-        if token != self.token:
+        in_session = bool(self.session) and request.cookies.get(SESSION_COOKIE) == self.session
+        if request.path == "/v1/beats":
+            self.shown.append("token" if token else "session")
+        if token != self.token and not in_session:
             return _problem(401, "BadToken", "the token is not accepted: is it the projected one?")
         response: web.StreamResponse = await handler(request)
         return response
@@ -165,15 +175,21 @@ class Cluster:
 
     async def _beat(self, request: web.Request) -> web.Response:
         try:
-            beat = json.decode(await request.read(), type=Beat)
+            body = await request.read()
+            beat = read_beat(body)
         except DecodeError as error:
             return _problem(422, "BadBeat", str(error))
         self.beats.append(beat)
+        self.beat_sizes.append(len(body))
         reported = {volume.pod_uid for volume in beat.volumes}
-        logs_of = tuple(pod for pod in self.logs_of if pod.pod_uid not in reported)
-        return _json(
-            BeatAnswer(received_at=datetime.now(UTC), live_pods=self.live_pods, running=self.running, logs_of=logs_of)
+        answer = BeatAnswer(
+            received_at=datetime.now(UTC),
+            live_pods=self.live_pods,
+            running=self.running,
+            logs_of=tuple(pod for pod in self.logs_of if pod.pod_uid not in reported),
+            session=self.session if "Authorization" in request.headers else "",
         )
+        return _json(answer)
 
     async def _plan(self, request: web.Request) -> web.Response:
         upload = self._upload(request)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,19 @@ from edgewise_agent.settings import Settings
 from edgewise_agent.uplink.connection import Connection, Unreachable
 from edgewise_agent.uplink.gateway import Conflict, Deferred, Gateway, Refused, TooEarly, Unwanted, _encoded
 from edgewise_agent.uplink.http import HttpUplink
-from edgewise_agent.wire import Beat, Metrics, PlannedFile, Spool, UploadPlan
+from edgewise_agent.wire import (
+    Beat,
+    Benchmark,
+    Metrics,
+    PlannedFile,
+    Spool,
+    UploadPlan,
+    pack_beat,
+    read_beat,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import json, structs
+from msgspec import DecodeError, json, structs
 
 from tests.agent.authority import Authority
 from tests.agent.cluster import Cluster, Fault
@@ -96,6 +106,72 @@ async def test_the_token_is_read_each_time(connection: Connection, cluster: Clus
         await asyncio.to_thread(uplink.send, beat(4))
 
 
+async def test_a_session_stands_for_the_token(connection: Connection, cluster: Cluster) -> None:
+    cluster.session = "first"
+    uplink = HttpUplink(connection)
+    for sequence in (1, 2, 3):
+        await asyncio.to_thread(uplink.send, beat(sequence))
+    assert cluster.shown == ["token", "session", "session"]
+
+
+async def test_a_session_that_has_ended_costs_no_beat(connection: Connection, cluster: Cluster) -> None:
+    cluster.session = "first"
+    uplink = HttpUplink(connection)
+    await asyncio.to_thread(uplink.send, beat(1))
+    cluster.session = "second"  # another operator leads
+    for sequence in (2, 3):
+        await asyncio.to_thread(uplink.send, beat(sequence))
+    assert cluster.shown == ["token", "session", "token", "session"]
+    assert [one.sequence for one in cluster.beats] == [1, 2, 3]
+
+
+async def test_an_operator_that_reads_no_packed_beats_gets_plain_ones(connection: Connection, cluster: Cluster) -> None:
+    cluster.faults.append(Fault("POST", "/v1/beats", status=422))
+    uplink = HttpUplink(connection)
+    for sequence in (1, 2):
+        await asyncio.to_thread(uplink.send, beat(sequence))
+    assert [size < 200 for size in cluster.beat_sizes] == [False, False]
+    assert [one.sequence for one in cluster.beats] == [1, 2]
+
+
+def test_an_idle_beat_is_short() -> None:
+    benchmark = Benchmark(events_per_second=11873.52, measured_at=datetime.now(UTC))
+    idle = structs.replace(
+        beat(8640),
+        node="shop-0142",
+        boot="5f0c1d2e3b4a59687766554433221100",
+        metrics=Metrics(
+            cpu_free_percent=97.31,
+            memory_available_percent=81.72,
+            memory_free_bytes=1_734_291_456,
+            disk_free_bytes=23_482_941_440,
+            celsius=47.3,
+            cpus=4,
+        ),
+        spool=Spool(bytes_=0, limit_bytes=2**30),
+        benchmark=benchmark,
+        agent_version="0.1.0",
+    )
+    assert len(pack_beat(idle)) <= 190
+    assert read_beat(pack_beat(idle)) == idle == read_beat(json.encode(idle))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nonsense",
+        b"\x78",
+        pack_beat(beat())[:-1],
+        zlib.compress(json.encode(beat()))[:20],
+        zlib.compress(b"{" + b" " * 2**21 + b"}"),
+    ],
+)
+def test_what_is_no_packed_beat_is_refused(body: bytes) -> None:
+    with pytest.raises(DecodeError):
+        read_beat(body)
+
+
 async def test_connections_are_kept(connection: Connection, cluster: Cluster) -> None:
     uplink = HttpUplink(connection)
     for sequence in range(1, 6):
@@ -155,7 +231,6 @@ async def test_nobody_there_and_nobody_answering(settings: Settings) -> None:
     ("fault", "told"),
     [
         (Fault("POST", status=403), "403 Scripted: a scripted fault"),
-        (Fault("POST", status=422), "422 Scripted"),
         (Fault("POST", status=503, body=b"<html>busy</html>"), "503 Service Unavailable"),
         (Fault("POST", status=200, body=b"<html>a captive portal</html>"), "not one of an operator"),
         (Fault("POST", status=200, body=b"{}"), "not one of an operator"),

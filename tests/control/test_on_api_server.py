@@ -11,7 +11,6 @@ import pytest_asyncio
 from edgewise.api import API_VERSION, KINDS, EdgeJobStatus, Phase, merge_patch
 from edgewise.control.audit import Audit
 from edgewise.control.certificates import Certificates
-from edgewise.control.cycle import MOST_STARTED, MOST_TOLD, most_urgent
 from edgewise.control.leadership import LeadershipLost, lead_when_elected
 from edgewise.control.objects import PodObject, decode_pod
 from edgewise.control.reflector import Forgotten, Reflector
@@ -19,7 +18,7 @@ from edgewise.control.settings import Settings
 from edgewise.control.teller import MOST_WAITING, UNTOLD, Teller
 from edgewise.control.world import World
 from edgewise.control.writer import Writer
-from edgewise.domain.actions import Action, CreatePod, DeletePod, Event, PatchStatus
+from edgewise.domain.actions import CreatePod, DeletePod, Event, PatchStatus
 from edgewise.domain.pods import build_pod
 from edgewise.domain.views import Installation, JobView, Key
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
@@ -197,16 +196,6 @@ async def test_events_that_nobody_can_take_are_dropped_and_not_piled_up(kubeconf
     await teller.tell_all()
     assert UNTOLD._value.get() == before + 2 + MOST_WAITING
     await client.close()
-
-
-def test_what_starts_or_frees_a_device_is_written_first() -> None:
-    key, uid = Key("demo", "run"), "uid"
-    told: list[Action] = [PatchStatus("edgejobs", key, "1", EdgeJobStatus(), EdgeJobStatus()) for _ in range(100)]
-    started, ended = CreatePod(key, uid, {}), DeletePod(key, uid)
-    assert most_urgent([*told, started, ended], beside=3)[:2] == [ended, started]
-    assert len(most_urgent([*told, started, ended], beside=3)) == 2 + 3
-    assert len(most_urgent(told, beside=3)) == MOST_TOLD, "nothing else is to be done"
-    assert len(most_urgent([started] * (MOST_STARTED + 1), beside=3)) == MOST_STARTED
 
 
 async def test_audit_drops_ghosts_and_sees_a_watch_that_has_stopped(client: KubeClient, job: JobView) -> None:

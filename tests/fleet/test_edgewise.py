@@ -95,6 +95,24 @@ def test_a_beat_is_taken_only_from_the_agent_of_that_very_node(fleet: Fleet) -> 
         assert post(agent, beat("edge-3", cpu_free_percent=101))[0] == 422
 
 
+def test_a_session_is_worth_what_its_token_is(fleet: Fleet) -> None:
+    with intake(fleet) as door:
+
+        def post(body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
+            answer = door.request("POST", "/v1/beats", body=body, headers=headers)
+            assert "Server" not in answer.headers
+            return answer.status, json.loads(answer.data)
+
+        known = next(node for node in edge_nodes(fleet) if node["metadata"]["name"] == "edge-3")["status"]["benchmark"]
+        mine = beat("edge-3", convert(known, wire.Benchmark))
+        _, first = post(mine, Authorization=f"Bearer {agent_token(fleet, 'edge-3')}")
+        cookie = f"{wire.SESSION_COOKIE}={first['session']}"
+        status, answer = post(mine, Cookie=cookie)
+        assert (status, answer.get("session")) == (200, None), "no other session is given for a session"
+        assert post(beat("edge-2"), Cookie=cookie)[1]["reason"] == "WrongNode"
+        assert post(mine, Cookie=f"{wire.SESSION_COOKIE}=nonsense")[1]["reason"] == "NoToken"
+
+
 def test_every_device_tells_its_figures(fleet: Fleet) -> None:
     nodes = {node["metadata"]["name"]: node for node in edge_nodes(fleet)}
     assert {"edge-1", "edge-2", "edge-3"} <= set(nodes)

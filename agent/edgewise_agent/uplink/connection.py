@@ -20,7 +20,7 @@ import urllib3
 from msgspec import DecodeError, json
 from urllib3.connection import HTTPSConnection
 
-from edgewise_agent.wire import Problem
+from edgewise_agent.wire import SESSION_COOKIE, Problem
 
 CONNECT_SECONDS: Final = 5.0
 MOST_ANSWER_BYTES: Final = 32 * 2**20
@@ -82,8 +82,11 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         *,
         read_seconds: float | None = None,
+        session: str = "",
     ) -> Answer:
         """Send one request, whose `path` starts with `/`, and read the whole answer, whatever its status.
+
+        A `session` goes in place of the token, with as few other headers as can be.
 
         A body given in parts needs a Content-Length among `headers`. `read_seconds` is for answers that take longer
         than usual. Raises `Unreachable`, and whatever `body` raises.
@@ -91,12 +94,12 @@ class Connection:
         what = f"{method} {self.base_url}{path}"
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds or self._read_seconds)
         try:
-            token = self._token_file.read_text().strip()
+            own = _brief(session) if session else self._full()
             response = self._current_pool().urlopen(
                 method,
                 f"{self._server.path or ''}{path}",
                 body=body,
-                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})},
+                headers={**own, **(headers or {})},
                 timeout=timeout,
                 retries=False,
                 redirect=False,
@@ -111,6 +114,10 @@ class Connection:
             raise Unreachable(f"{what}: the answer is longer than {MOST_ANSWER_BYTES} bytes")
         response.release_conn()
         return Answer(response.status, content)
+
+    def _full(self) -> dict[str, str]:
+        token = self._token_file.read_text().strip()
+        return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
     def close(self) -> None:
         """Cut what is under way, close what is idle, and refuse what comes later."""
@@ -141,6 +148,11 @@ class Connection:
                 self._pool.ConnectionCls = self._noted
                 self._ca_version = version
             return self._pool
+
+
+def _brief(session: str) -> dict[str, str]:
+    unsaid = dict.fromkeys(("Accept-Encoding", "User-Agent"), urllib3.util.SKIP_HEADER)
+    return {"Cookie": f"{SESSION_COOKIE}={session}", **unsaid}
 
 
 def _noting(made: "WeakSet[HTTPSConnection]") -> type[HTTPSConnection]:

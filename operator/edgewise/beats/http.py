@@ -17,6 +17,7 @@ from edgewise_agent import wire
 from msgspec import DecodeError, Struct, ValidationError, json
 from prometheus_client import Counter
 
+from edgewise.beats.sessions import Sessions
 from edgewise.domain.podlogs import logs_wanted
 from edgewise.domain.verdicts import verdict
 from edgewise.domain.views import JobView, Key, PodView
@@ -75,20 +76,26 @@ class Intake:
         self._agent = agent
         self._gateway = gateway
         self._leads = leads
+        self._sessions = Sessions()
         self.ready = False
         """whether the caches are complete, so that a verdict and the list of live pods mean something"""
 
     def application(self) -> web.Application:
         """The aiohttp application, to be served over TLS."""
         application = web.Application(middlewares=[_problems], client_max_size=LARGEST_BODY)
+        application.on_response_prepare.append(_shorten)
         application.router.add_post("/v1/beats", self.beat)
         application.router.add_post("/v1/manifests", self.manifest)
         return application
 
     async def beat(self, request: web.Request) -> web.Response:
         """Take in a beat."""
-        user = await self._user(request, self._agent, "beats")
-        beat = _decoded(await request.read(), wire.Beat)
+        user = self._sessions.user(request.cookies.get(wire.SESSION_COOKIE, ""))
+        session = ""
+        if user is None:
+            user = await self._user(request, self._agent, "beats")
+            session = self._sessions.begin(user)
+        beat = _decoded(await request.read(), wire.read_beat, "Beat")
         self._check_leads()
         if user.node != beat.node:
             detail = f"the token is bound to node {user.node or '(none)'}, the beat is for {beat.node}"
@@ -102,13 +109,14 @@ class Intake:
             live_pods=None if pods is None else tuple(pod.uid for pod in pods),
             running=sum(not pod.ended for pod in pods or ()),
             logs_of=None if pods is None else logs_wanted(pods, {volume.pod_uid for volume in beat.volumes}),
+            session=session,
         )
         return _answer(answer)
 
     async def manifest(self, request: web.Request) -> web.Response:
         """Take in the manifest of finished results, and say what becomes of them."""
         await self._user(request, self._gateway, "manifests")
-        manifest = _decoded(await request.read(), wire.Manifest)
+        manifest = _decoded(await request.read(), json.Decoder(wire.Manifest).decode, "Manifest")
         self._check_leads()  # the caches of a former leader may not know the job, and "gone" deletes its results
         if not self.ready or self._receiver.is_unreadable(manifest.job_uid):
             return _answer(wire.ManifestVerdict(verdict=wire.Verdict.PENDING))
@@ -165,11 +173,17 @@ async def _problems(
     return response
 
 
-def _decoded(body: bytes, kind: type[Body]) -> Body:
+async def _shorten(request: web.Request, response: web.StreamResponse) -> None:
+    """Leave out the headers that tell an agent nothing: they are a third of what an idle device receives."""
+    for header in ("Date", "Server"):
+        response.headers.popall(header, None)
+
+
+def _decoded(body: bytes, decode: Callable[[bytes], Body], kind: str) -> Body:
     try:
-        return json.decode(body, type=kind)
+        return decode(body)
     except (ValidationError, DecodeError, UnicodeDecodeError) as error:
-        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadBody", f"the body is no {kind.__name__}: {error}") from error
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "BadBody", f"the body is no {kind}: {error}") from error
 
 
 def _writable(time: datetime) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from edgewise.kube.client import KubeClient, Refused
 
-from tests.control.crash.devices import Device, Devices
+from tests.control.crash.devices import READY, Device, Devices
 from tests.control.crash.door import Door
 from tests.control.crash.observer import Observer
 from tests.control.crash.operators import Container, Identity, Operator
@@ -134,7 +134,7 @@ async def _furnish(client: KubeClient, namespace: str, names: list[str]) -> None
         await _make(client, f"{inside}/pods", _pod(pod, "default", schedulerName="nobody"))
     for name in names:
         await _make(client, "/api/v1/nodes", _node(name, namespace))
-        await client.ask("PATCH", f"/api/v1/nodes/{name}/status", _READY, content_type="application/merge-patch+json")
+        await client.ask("PATCH", f"/api/v1/nodes/{name}/status", READY, content_type="application/merge-patch+json")
         lease = {"metadata": {"name": name}, "spec": {"holderIdentity": name, "leaseDurationSeconds": 4}}
         await _make(client, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", lease)
         await _make(client, f"{inside}/pods", _pod(f"agent-{name}", "edgewise-agent", nodeName=name))
@@ -185,14 +185,3 @@ def _node(name: str, namespace: str) -> dict[str, Any]:
     labels = {TAINT: namespace, "kubernetes.io/hostname": name}
     taint = {"key": TAINT, "value": namespace, "effect": "NoSchedule"}
     return {"metadata": {"name": name, "labels": labels}, "spec": {"taints": [taint]}}
-
-
-_AMOUNTS: Final = {"cpu": "4", "memory": "8Gi", "pods": "60"}
-_READY: Final = {
-    "status": {
-        "capacity": _AMOUNTS,
-        "allocatable": _AMOUNTS,
-        "nodeInfo": {"architecture": "amd64"},
-        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "played by a test"}],
-    }
-}

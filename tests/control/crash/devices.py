@@ -27,6 +27,18 @@ REPORT_SECONDS: Final = 0.7
 """How often a device reports: more often than it promises, so that a busy machine makes no device look silent."""
 
 RENEW_SECONDS: Final = 1.0
+STATUS_SECONDS: Final = 10.0
+"""How often a kubelet says that its node is ready. Once Kubernetes has given a node up, nobody else takes that back."""
+
+_AMOUNTS: Final = {"cpu": "4", "memory": "8Gi", "pods": "60"}
+READY: Final = {
+    "status": {
+        "capacity": _AMOUNTS,
+        "allocatable": _AMOUNTS,
+        "nodeInfo": {"architecture": "amd64"},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "played by a test"}],
+    }
+}
 GRACE_SECONDS: Final = 5.0
 """How long after its return a device counts as out of contact still: what was decided before may yet be carried out."""
 
@@ -131,6 +143,7 @@ class Devices:
             for device in self.devices.values():
                 group.create_task(self._kubelet(device))
                 group.create_task(self._renew(device))
+                group.create_task(self._say_ready(device))
                 group.create_task(self._report(device))
             group.create_task(self._collect())
 
@@ -169,6 +182,12 @@ class Devices:
                 now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
                 await self._try("PATCH", path, {"spec": {"renewTime": now}})
             await asyncio.sleep(RENEW_SECONDS)
+
+    async def _say_ready(self, device: Device) -> None:
+        while True:
+            if device.in_contact:
+                await self._try("PATCH", f"/api/v1/nodes/{device.name}/status", READY)
+            await asyncio.sleep(STATUS_SECONDS)
 
     async def _kubelet(self, device: Device) -> None:
         while True:
