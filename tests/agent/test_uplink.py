@@ -156,20 +156,14 @@ def test_an_idle_beat_is_short() -> None:
     assert read_beat(pack_beat(idle)) == idle == read_beat(json.encode(idle))
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"nonsense",
-        b"\x78",
-        pack_beat(beat())[:-1],
-        zlib.compress(json.encode(beat()))[:20],
-        zlib.compress(b"{" + b" " * 2**21 + b"}"),
-    ],
-)
-def test_what_is_no_packed_beat_is_refused(body: bytes) -> None:
-    with pytest.raises(DecodeError):
-        read_beat(body)
+def test_what_is_no_packed_beat_is_refused() -> None:
+    whole = json.encode(beat())
+    cut = pack_beat(beat())[:-1]
+    other_dictionary = zlib.compress(whole)[:20]
+    too_long = zlib.compress(b"{" + b" " * 2**21 + b"}")
+    for body in (b"", b"nonsense", b"x", cut, other_dictionary, too_long):
+        with pytest.raises(DecodeError):
+            read_beat(body)
 
 
 async def test_connections_are_kept(connection: Connection, cluster: Cluster) -> None:
