@@ -231,6 +231,7 @@ JOB: Final = _object(
             "podUID": "7cb461c8-2c0a-49e1-a995-2eb636801bbd",
             "fileCount": 1,
             "bytes": 512,
+            "sentBytes": 512,
             "skipped": 0,
             "refusedCount": 1,
             "files": [{"name": "faces.csv", "bytes": 512, "rows": 14, "sha256": DIGEST}],

@@ -24,6 +24,11 @@ def status(plan: Plan) -> EdgeJobStatus:
     return EdgeJobStatus.model_validate(patches[0].new)
 
 
+def awaited(plan: Plan) -> bool:
+    """Whether the write of the job's status is one that decisions wait for."""
+    return any(action.awaited for action in plan.actions if isinstance(action, PatchStatus))
+
+
 def after(plan: Plan, view: JobView) -> JobView:
     """The job as the API holds it once the plan is carried out."""
     return replace(view, status=status(plan))

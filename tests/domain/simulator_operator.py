@@ -292,18 +292,19 @@ def check_plan(snapshot: Snapshot, actions: Sequence[Action]) -> None:
 
 
 def _ends_by_right(snapshot: Snapshot, uid: str) -> bool:
-    """Whether a crash right after this deletion would be understood: by the job's spec, or by what is written of it."""
+    """Whether a crash right after this deletion would be understood, by what is written of the job."""
     [pod] = [pod for pods in snapshot.pods.values() for pod in pods if pod.uid == uid]
     job = next((job for job in snapshot.jobs.values() if job.uid == pod.job_uid), None)
-    if job is None or job.spec.suspend or job.spec.cancel or job.spec.active_deadline_seconds is not None:
+    if job is None:
         return True
     attempts = {one.pod_uid: one for one in job.status.attempts}
     numbers = {one.number for one in job.status.attempts}
-    if holds(job.status.conditions, "Finished") or pod.unschedulable:
+    if holds(job.status.conditions, "Finished"):
         return True
     if uid not in attempts:
         return pod.attempt in numbers or pod.attempt < min(numbers, default=0)
-    return attempts[uid].outcome not in (Outcome.STARTING, Outcome.RUNNING)
+    written = attempts[uid]
+    return written.outcome not in (Outcome.STARTING, Outcome.RUNNING) or written.reason == "Unschedulable"
 
 
 def check_published(operator: Operator) -> None:

@@ -28,6 +28,7 @@ from tests.domain.reading import (
     WAITING,
     after,
     attempt,
+    awaited,
     conditions,
     created,
     deleted,
@@ -215,9 +216,11 @@ def test_a_pod_that_can_not_start_is_told(waiting: str, age: float, words: str) 
 def test_no_room_on_the_device_rebinds_and_counts_as_no_failure() -> None:
     full = replace(WAITING, bound=False, unschedulable="0/4 nodes: Insufficient cpu", created_at=NOW - seconds(4))
     plan = planned(jobs=(job(),), pods=(full,))
-    action = next(one for one in plan.actions if isinstance(one, DeletePod))
-    assert action.resource_version == full.resource_version
+    assert deleted(plan) == set(), "its end could not be told from a deletion by somebody else's hand"
+    assert awaited(plan)
     waiting = after(plan, job())
+    [action] = [one for one in planned(jobs=(waiting,), pods=(full,)).actions if isinstance(one, DeletePod)]
+    assert action.resource_version == full.resource_version
     assert waiting.status.attempts[0].outcome is Outcome.STARTING, "the scheduler may bind it yet"
     gone = planned(jobs=(waiting,))
     assert status(gone).attempts[0].reason == "Unschedulable"
@@ -299,7 +302,8 @@ def test_suspend_gives_up_and_resume_starts_anew() -> None:
     running = after(planned(jobs=(job(),), pods=(RUNNING,)), job())
     held = replace(running, spec=job(spec={"suspend": True}).spec, generation=2)
     plan = planned(jobs=(held,), pods=(RUNNING,))
-    assert deleted(plan) == {RUNNING.uid}
+    assert (deleted(plan), awaited(plan)) == (set(), True), "the end is written first"
+    assert deleted(planned(jobs=(after(plan, held),), pods=(RUNNING,))) == {RUNNING.uid}
     shown = status(plan)
     assert (shown.phase, shown.start_time, conditions(shown)) == (Phase.SUSPENDED, None, {"Suspended"})
     resumed = replace(held, status=shown, spec=job().spec, generation=3)
@@ -309,8 +313,10 @@ def test_suspend_gives_up_and_resume_starts_anew() -> None:
 
 
 def test_cancel_ends_it() -> None:
-    plan = planned(jobs=(job(spec={"cancel": True}),), pods=(RUNNING,))
-    assert deleted(plan) == {RUNNING.uid}
+    cancelled = job(spec={"cancel": True})
+    plan = planned(jobs=(cancelled,), pods=(RUNNING,))
+    assert (deleted(plan), awaited(plan)) == (set(), True)
+    assert deleted(planned(jobs=(after(plan, cancelled),), pods=(RUNNING,))) == {RUNNING.uid}
     assert status(plan).phase is Phase.CANCELLED
     assert conditions(status(plan)) == {"Failed", "Finished"}
 
@@ -318,7 +324,7 @@ def test_cancel_ends_it() -> None:
 def test_deadlines() -> None:
     late = job(spec={"activeDeadlineSeconds": 3})
     plan = planned(jobs=(late,), pods=(RUNNING,))
-    assert deleted(plan) == {RUNNING.uid}
+    assert deleted(planned(jobs=(after(plan, late),), pods=(RUNNING,))) == {RUNNING.uid}
     assert reason(status(plan), "Failed")[0] == "DeadlineExceeded"
     unplaced = job(spec={"queueDeadlineSeconds": 3})
     plan = planned(jobs=(unplaced,), nodes=())

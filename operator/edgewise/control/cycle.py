@@ -25,7 +25,10 @@ RETRY_SECONDS: Final = 1.0
 """How soon after a failed write the next plan is made."""
 
 MOST_STARTED: Final = 256
-"""How many pods one pass starts or ends. What is left is planned anew: by then, something more urgent may have come."""
+"""How many pods one pass starts or ends, with the writes that such decisions wait for.
+
+What is left is planned anew: by then, something more urgent may have come.
+"""
 
 MOST_TOLD: Final = 32
 FEWEST_TOLD: Final = 1
@@ -140,19 +143,21 @@ class Cycle:
 def most_urgent(actions: Sequence[Action], beside: int = MOST_TOLD) -> list[Action]:
     """What one pass carries out: what starts or frees a device, and where there is such, `beside` other writes."""
     shuffled = random.sample(actions, len(actions))  # so that writes that are refused each time hold up no others
-    ordered = sorted(shuffled, key=_urgency)
-    urgent = [action for action in ordered if not isinstance(action, PatchStatus)]
-    told = [action for action in ordered if isinstance(action, PatchStatus)]
-    return [*urgent[:MOST_STARTED], *told[: beside if urgent else MOST_TOLD]]
+    urgent = sorted((action for action in shuffled if not _only_tells(action)), key=_urgency)
+    told = [action for action in shuffled if _only_tells(action)]
+    works = any(isinstance(action, CreatePod | DeletePod) for action in urgent)
+    return [*urgent[:MOST_STARTED], *told[: beside if works else MOST_TOLD]]
+
+
+def _only_tells(action: Action) -> bool:
+    return isinstance(action, PatchStatus) and not action.awaited
 
 
 def _urgency(action: Action) -> int:
     match action:
         case DeletePod():
             return 0
-        case CreatePod():
+        case PatchStatus():
             return 1
-        case PatchStatus(plural="edgenodes"):
-            return 3
         case _:
             return 2

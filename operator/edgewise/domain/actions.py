@@ -51,6 +51,8 @@ class PatchStatus:
     after: Model
     events: tuple["Event", ...] = ()
     """what to tell once it is written"""
+    awaited: bool = False
+    """whether decisions wait for it, so that it is as urgent as what starts or frees a device"""
 
     @property
     def old(self) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Literal
 
 from edgewise_agent import wire
 
-from edgewise.api import Attempt, EdgeJobStatus, Phase, PlacementStatus, Results
+from edgewise.api import Attempt, EdgeJobStatus, Outcome, Phase, PlacementStatus, Results
 from edgewise.api.job_status import ATTEMPTS_KEPT
 from edgewise.domain.actions import Action, CreatePod, DeletePod
-from edgewise.domain.attempts import disruptions, failures
+from edgewise.domain.attempts import UNDER_WAY, disruptions, failures
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.demand import Demand
 from edgewise.domain.massloss import MassLoss
@@ -87,6 +87,15 @@ class Draft:
         """Whether the API holds every attempt with its outcome, so that a crash or a lost write forgets none."""
         written = {one.pod_uid: one.outcome for one in self.job.status.attempts}
         return all(written.get(one.pod_uid) is one.outcome for one in self.attempts)
+
+    def is_awaited(self) -> bool:
+        """Whether decisions wait for this state to be written: no pod is deleted, and none follows it, before that."""
+        written = {one.pod_uid: (one.outcome, one.reason) for one in self.job.status.attempts}
+        return any(
+            written.get(one.pod_uid) != (one.outcome, one.reason)
+            for one in self.attempts
+            if one.reason == "Unschedulable" or one.outcome not in (*UNDER_WAY, Outcome.SUCCEEDED)
+        )
 
     def is_passing(self) -> bool:
         """Whether the next state is so near that this one is not worth a write of its own.

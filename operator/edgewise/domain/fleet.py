@@ -76,7 +76,9 @@ def node_patch(
     if new == node.status:
         return None
     key = Key("", node.name)
-    return PatchStatus("edgenodes", key, node.resource_version, node.status, new)
+    # jobs are kept back, and devices avoided, by what is written here
+    awaited = any(reason_of(node.status, name) != reason_of(new, name) for name in ("Ready", "EvictionsPaused"))
+    return PatchStatus("edgenodes", key, node.resource_version, node.status, new, awaited=awaited)
 
 
 def node_status(

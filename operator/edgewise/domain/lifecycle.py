@@ -106,12 +106,13 @@ def suspend(draft: Draft) -> bool:
 
 
 def _stop(draft: Draft, reason: str, message: str) -> None:
-    """Delete every pod that has not ended, and close its attempt without counting it."""
+    """Close every attempt that goes on, without counting it. Its pod goes when that is written (`fence` says why)."""
+    written = {one.pod_uid: one.outcome for one in draft.job.status.attempts}
     for attempt in list(draft.attempts):
         pod = draft.pod_of(attempt)
         if attempt.outcome in UNDER_WAY:
             draft.change(attempt, outcome=Outcome.CANCELLED, reason=reason, message=message, finished_at=draft.now)
-        if pod and not pod.ended:
+        elif written.get(attempt.pod_uid) is Outcome.LOST and pod and not pod.ended:
             draft.delete(pod)
 
 

@@ -66,7 +66,7 @@ def _under_way(draft: Draft, attempt: Attempt) -> None:
     if found.outcome not in UNDER_WAY:
         _conclude(draft, attempt, pod, found)
         return
-    if found.reason == "Unschedulable":
+    if found.reason == attempt.reason == "Unschedulable":  # that is written, so its end is understood
         draft.delete(pod, only_unchanged=True)  # concluded once it is gone: the scheduler may yet bind it
     draft.change(
         attempt,

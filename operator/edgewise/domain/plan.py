@@ -175,7 +175,8 @@ def _report(draft: Draft) -> list[Action]:
     job, status = draft.job, draft.status()
     if status == job.status:
         return []
-    return [PatchStatus("edgejobs", job.key, job.resource_version, job.status, status, tuple(events(job, status)))]
+    told = tuple(events(job, status))
+    return [PatchStatus("edgejobs", job.key, job.resource_version, job.status, status, told, draft.is_awaited())]
 
 
 def _factors(factors: score.Factors) -> Factors:
