@@ -171,7 +171,7 @@ class LoggedPod(Struct, frozen=True, kw_only=True, rename="camel"):
     ended: bool = False
 
 
-class BeatAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
+class BeatAnswer(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The operator's answer: its clock, and the UIDs of the pods that live on the device (for the volume journal).
 
     `live_pods` is None while the operator does not know (it has just started); the agent then changes nothing.
@@ -207,9 +207,14 @@ def pack_beat(beat: Beat) -> bytes:
     return packer.compress(json.encode(beat)) + packer.flush()
 
 
+def is_plain(body: bytes) -> bool:
+    """Whether a body is JSON as it is, not packed."""
+    return body.startswith(b"{")
+
+
 def read_beat(body: bytes) -> Beat:
     """The beat of a request's body, packed or plain JSON. Raises msgspec's `DecodeError`, and `UnicodeDecodeError`."""
-    if body.startswith(b"{"):
+    if is_plain(body):
         return json.decode(body, type=Beat)
     unpacker = zlib.decompressobj(zdict=_USUAL_BEAT)
     try:

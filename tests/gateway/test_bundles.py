@@ -114,7 +114,7 @@ async def test_who_may_not_is_refused(world: World) -> None:
 async def test_what_is_no_bundle_leaves_nothing(
     world: World, tar: bytes, headers: dict[str, str], status: int, reason: str
 ) -> None:
-    world.settings = replace(world.settings, bundle_bytes=100_000)
+    world.settings = replace(world.settings, bundle_limit=100_000)
     async with world.gateway(), world.client("ada") as user:
         answer, body = await put(user, tar, headers)
         assert (answer, json.decode(body, type=Problem).reason) == (status, reason)

@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_chart() -> None:
     assert settings.kubeconfig is None
     assert settings.attempts_kept == timedelta(days=7)
     assert settings.namespace_quota is None
-    assert (settings.bundle_bytes, settings.bundles_kept) == (256 * 2**20, timedelta(days=7))
+    assert (settings.bundle_limit, settings.bundles_kept) == (256 * 2**20, timedelta(days=7))
 
 
 def test_times_and_sizes_are_read_as_people_write_them() -> None:

@@ -90,12 +90,10 @@ class Intake:
 
     async def beat(self, request: web.Request) -> web.Response:
         """Take in a beat."""
-        user = self._sessions.user(request.cookies.get(wire.SESSION_COOKIE, ""))
-        session = ""
-        if user is None:
-            user = await self._user(request, self._agent, "beats")
-            session = self._sessions.begin(user)
-        beat = _decoded(await request.read(), wire.read_beat, "Beat")
+        known = self._sessions.user(request.cookies.get(wire.SESSION_COOKIE, ""))
+        user = known or await self._user(request, self._agent, "beats")
+        body = await request.read()
+        beat = _decoded(body, wire.read_beat, "Beat")
         self._check_leads()
         if user.node != beat.node:
             detail = f"the token is bound to node {user.node or '(none)'}, the beat is for {beat.node}"
@@ -109,7 +107,8 @@ class Intake:
             live_pods=None if pods is None else tuple(pod.uid for pod in pods),
             running=sum(not pod.ended for pod in pods or ()),
             logs_of=None if pods is None else logs_wanted(pods, {volume.pod_uid for volume in beat.volumes}),
-            session=session,
+            # an agent that packs no beats is older than sessions, and would get one with each beat
+            session="" if known or wire.is_plain(body) else self._sessions.begin(user),
         )
         return _answer(answer)
 

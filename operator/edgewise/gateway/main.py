@@ -84,7 +84,7 @@ class Gateway:
             files = Files(volume, readers, content, announcer)
             attempts = Attempts(volume, readers, content)
             stored = BundleStore(settings.data_dir)
-            bundles = Bundles(volume, stored, cluster, identity, quotas, content, settings.bundle_bytes)
+            bundles = Bundles(volume, stored, cluster, identity, quotas, content, settings.bundle_limit)
             certificate = Certificate(settings.tls_dir)
             loaded = asyncio.Event()
             async with asyncio.TaskGroup() as background:

@@ -42,7 +42,7 @@ class Settings:
     """How long the files of attempts are kept that are not their job's results; None: for ever."""
     namespace_quota: int | None
     """How many bytes of results a namespace may keep whose annotation does not say; None: no limit."""
-    bundle_bytes: int = BUNDLE_BYTES
+    bundle_limit: int = BUNDLE_BYTES
     """How many bytes the files of one bundle may have."""
     bundles_kept: timedelta | None = timedelta(days=7)
     """How long a bundle is kept that no EdgeApp names; None: for ever."""
@@ -69,7 +69,7 @@ class Settings:
             http_port=_port(environment, "EDGEWISE_HTTP_PORT", 8080),
             attempts_kept=_duration(environment, "EDGEWISE_ATTEMPTS_KEPT", "7d"),
             namespace_quota=_quantity(environment, "EDGEWISE_NAMESPACE_QUOTA"),
-            bundle_bytes=_quantity(environment, "EDGEWISE_BUNDLE_LIMIT") or BUNDLE_BYTES,
+            bundle_limit=_quantity(environment, "EDGEWISE_BUNDLE_LIMIT") or BUNDLE_BYTES,
             bundles_kept=_duration(environment, "EDGEWISE_BUNDLES_KEPT", "7d"),
             log_level=_log_level(environment, "EDGEWISE_LOG_LEVEL"),
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
