@@ -176,7 +176,6 @@ EDGE_JOB_FIELDS: Final[dict[str, Field]] = {
     "status.results.fileCount": COUNT,
     "status.results.bytes": BYTES,
     "status.results.sentBytes": BYTES,
-    "status.results.sentBytes": BYTES,
     "status.results.skipped": COUNT,
     "status.results.refusedCount": COUNT,
     "status.results.files": several(lambda index: {"name": f"{index}.csv", "bytes": 1, "sha256": DIGEST}, 100),

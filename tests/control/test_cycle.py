@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,15 +38,25 @@ class Pen:
 
 
 def test_what_starts_or_frees_a_device_comes_first() -> None:
-    chosen = most_urgent([told("edgenodes"), told(), STARTED, ENDED, JOINED], beside=3)
-    assert chosen == [ENDED, STARTED, JOINED, told(), told("edgenodes")]
+    awaited = replace(told(), awaited=True)
+    chosen = most_urgent([told("edgenodes"), told(), JOINED, STARTED, awaited, ENDED], beside=3)
+    assert chosen[:2] == [ENDED, awaited]
+    assert STARTED in chosen[2:4]
+    assert JOINED in chosen[2:4]
+    assert len(chosen) == 6
 
 
 def test_a_pass_has_its_bounds() -> None:
     many: list[Action] = [told()] * 100
     assert len(most_urgent([*many, STARTED, ENDED], beside=3)) == 2 + 3
     assert len(most_urgent(many, beside=3)) == MOST_TOLD, "nothing else is to be done"
+    assert len(most_urgent([*many, JOINED], beside=3)) == 1 + MOST_TOLD, "no pod starts or ends"
     assert len(most_urgent([STARTED] * (MOST_STARTED + 1), beside=3)) == MOST_STARTED
+
+
+def test_devices_are_told_of_beside_many_jobs() -> None:
+    passes = [most_urgent([told()] * 60 + [told("edgenodes")] * 20, beside=3) for _ in range(20)]
+    assert any(isinstance(one, PatchStatus) and one.plural == "edgenodes" for chosen in passes for one in chosen)
 
 
 async def test_a_burst_is_told_of_afterwards_but_not_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
