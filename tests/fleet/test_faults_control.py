@@ -1,5 +1,6 @@
 """What runs the fleet is killed or stalls: etcd, the API server, operator, agents and gateway. Work goes on."""
 
+import json
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -111,7 +112,22 @@ def _start_when_possible(fleet: Fleet, namespace: str, name: str) -> Job:
     return wait_until(created, f"{name} is created", seconds=60, every_seconds=0.1)
 
 
+def _start_operators_anew(fleet: Fleet) -> None:
+    """New pods: kubelet waits before it starts a container again that has ended lately, as after the API's outages."""
+    operators = ("deployment/edgewise-operator", "--namespace", NAMESPACE)
+    fleet.kubectl("rollout", "restart", *operators)
+    fleet.kubectl("rollout", "status", *operators, "--timeout=90s")
+    wait_until(lambda: _leads(fleet), "an operator leads", seconds=30)
+
+
+def _leads(fleet: Fleet) -> bool:
+    selector = "--selector=edgewise.dev/leader=true"
+    pods = json.loads(fleet.kubectl("get", "pods", "--namespace", NAMESPACE, selector, "--output=json"))["items"]
+    return len(pods) == 1 and "deletionTimestamp" not in pods[0]["metadata"]
+
+
 def test_the_operator_is_killed(fleet: Fleet, namespace: str, figures: Figures) -> None:
+    _start_operators_anew(fleet)
     [running] = _writers(fleet, namespace, 10, "running")
     before = leader(fleet)
     assert "0 processes" not in fleet.kill_pod(NAMESPACE, before)

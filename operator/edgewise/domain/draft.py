@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgewise_agent import wire
 
-from edgewise.api import Attempt, EdgeJobStatus, Outcome, Phase, PlacementStatus, Results
+from edgewise.api import Attempt, EdgeJobStatus, Phase, PlacementStatus, Results
 from edgewise.api.job_status import ATTEMPTS_KEPT
 from edgewise.domain.actions import Action, CreatePod, DeletePod
 from edgewise.domain.attempts import UNDER_WAY, disruptions, failures
@@ -89,13 +89,18 @@ class Draft:
         return all(written.get(one.pod_uid) is one.outcome for one in self.attempts)
 
     def is_awaited(self) -> bool:
-        """Whether decisions wait for this state to be written: no pod is deleted, and none follows it, before that."""
+        """Whether somebody waits for this state to be written, so that it is more than progress.
+
+        No pod is deleted, and none follows it, before the end of its attempt is written; the gateway waits for what
+        becomes of results, and people for the end of the job.
+        """
         written = {one.pod_uid: (one.outcome, one.reason) for one in self.job.status.attempts}
-        return any(
+        ended = any(
             written.get(one.pod_uid) != (one.outcome, one.reason)
             for one in self.attempts
-            if one.reason == "Unschedulable" or one.outcome not in (*UNDER_WAY, Outcome.SUCCEEDED)
+            if one.reason == "Unschedulable" or one.outcome not in UNDER_WAY
         )
+        return ended or self.end is not None or self.results != self.job.status.results
 
     def is_passing(self) -> bool:
         """Whether the next state is so near that this one is not worth a write of its own.
