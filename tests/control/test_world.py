@@ -66,7 +66,14 @@ def pod(**status: Any) -> bytes:
         "edgewise.dev/attempt": "1",
         "edgewise.dev/node": "e",
     }
-    volume = {"name": "edgewise-outputs", "csi": {"driver": "outputs.edgewise.dev"}}
+    volumes = [
+        {"name": "file-key", "secret": {"secretName": "key"}},
+        {
+            "name": "edgewise-source",
+            "csi": {"driver": "outputs.edgewise.dev", "volumeAttributes": {"bundle": "ab" * 32}},
+        },
+        {"name": "edgewise-outputs", "csi": {"driver": "outputs.edgewise.dev"}},
+    ]
     owner = {"kind": "EdgeJob", "uid": "j", "controller": True}
     metadata = {"name": "run-j-1", "namespace": "demo", "uid": "p", "resourceVersion": "7"}
     return json.encode(
@@ -74,7 +81,7 @@ def pod(**status: Any) -> bytes:
             "metadata": metadata | {"labels": labels, "ownerReferences": [owner]},
             "spec": {
                 "nodeName": "e",
-                "volumes": [volume],
+                "volumes": volumes,
                 "containers": [{"resources": {"requests": {"cpu": "250m", "memory": "1Gi"}}}],
             },
             "status": status,
@@ -96,6 +103,7 @@ def test_a_pod_is_read_as_kubelet_writes_it() -> None:
     assert (view.finished_at - view.started_at).total_seconds() == 9
     assert view.requests == {"cpu": 0.25, "memory": 2**30}
     assert (view.bound, view.has_outputs, view.attempt, view.node) == (True, True, 1, "e")
+    assert view.bundle == "ab" * 32
 
 
 def test_a_waiting_pod_says_why() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from edgewise.api import EdgeJobStatus, Outcome, Phase
 from edgewise.domain.actions import CreatePod, DeletePod, PatchStatus
+from edgewise.domain.attempts import hindrance
 from edgewise.domain.views import PodPhase, PodView, Refusal
 from edgewise_agent import wire
 
@@ -211,6 +212,30 @@ def test_a_pod_that_can_not_start_is_told(waiting: str, age: float, words: str) 
     shown = status(planned(jobs=(job(),), pods=(stuck,)))
     assert "Stalled" in conditions(shown)
     assert words in reason(shown, "Stalled")[1]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "held", "words"),
+    [
+        (
+            "ab" * 32,
+            (),
+            f"bundle sha256:{'ab' * 32}, not on the device yet: was it pushed to the gateway for namespace demo?",
+        ),
+        ("ab" * 32, (f"other/{'ab' * 32}",), "was it pushed to the gateway for namespace demo?"),
+        ("ab" * 32, (f"demo/{'ab' * 32}",), "ConfigMaps and Secrets"),
+        ("", (), "ConfigMaps and Secrets"),
+    ],
+)
+def test_a_bundle_that_does_not_come_is_named(bundle: str, held: tuple[str, ...], words: str) -> None:
+    stuck = replace(WAITING, waiting_reason="ContainerCreating", created_at=NOW - seconds(40), bundle=bundle)
+    shown = status(planned(jobs=(job(),), pods=(stuck,), nodes=(device(beat=beat(bundles=held)),)))
+    assert words in reason(shown, "Stalled")[1]
+
+
+def test_the_bundle_of_a_device_that_says_nothing_may_be_what_its_pod_waits_for() -> None:
+    stuck = replace(WAITING, waiting_reason="ContainerCreating", created_at=NOW - seconds(40), bundle="ab" * 32)
+    assert "was it pushed" in hindrance(stuck, frozenset(), NOW)
 
 
 def test_no_room_on_the_device_rebinds_and_counts_as_no_failure() -> None:

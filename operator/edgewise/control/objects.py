@@ -5,6 +5,7 @@ from functools import lru_cache
 from sys import intern
 from typing import Any
 
+from edgewise_agent.wire import BUNDLE_ATTRIBUTE
 from msgspec import DecodeError, Raw, Struct, field, json
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from edgewise.domain.pods import (
     NODE_LABEL,
     OUTPUTS_VOLUME,
     PLACEMENT_ANNOTATION,
+    SOURCE_VOLUME,
 )
 from edgewise.domain.views import AppView, JobView, Key, KubeNode, PodPhase, PodView, Taint
 from edgewise.notation import parse_quantity
@@ -114,10 +116,17 @@ class Container(Struct, frozen=True):
     resources: Amounts = Amounts()
 
 
-class VolumeName(Struct, frozen=True):
+class CsiSource(Struct, rename="camel", frozen=True):
+    """What a CSI volume asks of its driver."""
+
+    volume_attributes: dict[str, str] = {}
+
+
+class PodVolume(Struct, frozen=True):
     """A volume of a pod."""
 
     name: str
+    csi: CsiSource | None = None
 
 
 class PodSpec(Struct, rename="camel", frozen=True):
@@ -125,7 +134,7 @@ class PodSpec(Struct, rename="camel", frozen=True):
 
     node_name: str = ""
     containers: list[Container] = []
-    volumes: list[VolumeName] = []
+    volumes: list[PodVolume] = []
 
 
 class PodObject(Struct, frozen=True):
@@ -181,7 +190,13 @@ class PodObject(Struct, frozen=True):
             unschedulable=scheduled.message if scheduled and scheduled.reason == "Unschedulable" else "",
             requests=_summed(self.spec.containers),
             has_outputs=any(volume.name == OUTPUTS_VOLUME for volume in self.spec.volumes),
+            bundle=next(filter(None, map(_bundle_of, self.spec.volumes)), ""),
         )
+
+
+def _bundle_of(volume: PodVolume) -> str:
+    """The SHA-256 of the bundle that the volume holds; empty for other volumes."""
+    return volume.csi.volume_attributes.get(BUNDLE_ATTRIBUTE, "") if volume.csi and volume.name == SOURCE_VOLUME else ""
 
 
 class TaintStruct(Struct, frozen=True):

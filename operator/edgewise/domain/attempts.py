@@ -4,7 +4,7 @@ Only the app's own failures (outcome Failed) count against `retry.maxAttempts`; 
 device that may come back) have a budget of their own. The attempt's number is not the failure count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -93,8 +93,12 @@ def _waiting(pod: PodView, now: datetime) -> Finding:
     return Finding(Outcome.STARTING)
 
 
-def hindrance(pod: PodView, now: datetime) -> str:
-    """Why a pod that is on its device does not start, when a person should know; empty while all is well."""
+def hindrance(pod: PodView, held: Collection[str], now: datetime) -> str:
+    """Why a pod that is on its device does not start, when a person should know; empty while all is well.
+
+    `held` are the bundles that the device holds, as `namespace/sha256`. Which volume a pod waits for is in its events
+    only; a bundle that its device does not hold is one.
+    """
     if pod.phase is not PodPhase.PENDING or not pod.bound:
         return ""
     waited = now - pod.created_at
@@ -104,7 +108,11 @@ def hindrance(pod: PodView, now: datetime) -> str:
     if pod.waiting_reason in IMAGE_REASONS:
         return f"{where} can't start: {pod.waiting_message}"
     if pod.waiting_reason == "ContainerCreating" and waited >= timedelta(seconds=30):
-        look = f"kubectl describe pod -n {pod.key.namespace} {pod.key.name}"
+        namespace = pod.key.namespace
+        look = f"kubectl describe pod -n {namespace} {pod.key.name}"
+        if pod.bundle and f"{namespace}/{pod.bundle}" not in held:
+            asked = f"was it pushed to the gateway for namespace {namespace}?"
+            return f"{where} waits for bundle sha256:{pod.bundle}, not on the device yet: {asked} ({look})"
         return f"{where} waits for its volumes: are the ConfigMaps and Secrets that the EdgeApp names there? ({look})"
     return ""
 

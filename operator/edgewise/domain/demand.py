@@ -23,8 +23,8 @@ class Demand:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What makes two demands the same to every device, in one pass."""
-        return self.app_key, self.app.image, self.bundle, self.spec.placement.model_dump_json(), self.failed_on
+        """What makes two demands the same to every device in one pass, in which an app is the same to all its jobs."""
+        return self.app_key, self.spec.placement.model_dump_json(), self.failed_on
 
     @property
     def app_key(self) -> Key:

@@ -268,12 +268,18 @@ def run(draft: Draft) -> bool:
         running = attempt.outcome is Outcome.RUNNING
         draft.phase = Phase.RUNNING if attempt.outcome is Outcome.RUNNING else Phase.BOUND
         draft.waiting = f"attempt {attempt.number} {'runs on' if running else 'is bound to'} {attempt.node}"
-        if pod and (why := hindrance(pod, draft.now)):
+        if pod and (why := hindrance(pod, _held_bundles(draft, attempt.node), draft.now)):
             draft.stalled = ("PodCannotStart", why)
         if draft.mass_loss and is_dead(draft, attempt.node):
             draft.waiting += f"; {HELD_BACK} (kubectl describe edgenode {attempt.node})"
         return True
     return False
+
+
+def _held_bundles(draft: Draft, node: str) -> frozenset[str]:
+    """The bundles of which the device's newest beat says that it holds them."""
+    device = draft.nodes.get(node)
+    return device.beat.bundles if device and device.beat else frozenset()
 
 
 def retry(draft: Draft) -> bool:

@@ -215,6 +215,8 @@ class PodView:
     """in base units (cores, bytes, counts)"""
     has_outputs: bool = False
     """whether it has an output volume, so results to wait for"""
+    bundle: str = ""
+    """the SHA-256 of the bundle that it mounts, if it does"""
 
     def began(self, now: datetime) -> datetime | None:
         """When its app started: kubelet's word where the device's clock can be right, else since when it was seen."""

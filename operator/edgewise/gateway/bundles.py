@@ -89,9 +89,10 @@ class Bundles:
         async with self._turn(namespace), self._scratch() as sent, self._scratch() as packed:
             try:
                 async with asyncio.timeout(MOST_SECONDS):
-                    await self._receive(request, body, sent)
+                    sent_bytes = await self._receive(request, body, sent)
             except TimeoutError:
                 raise _too_slow(f"The tar did not arrive within {MOST_SECONDS:.0f} s") from None
+            await self._volume.require_room(sent_bytes)
             try:
                 bundle = await self._volume.run(self._store.pack, sent, packed, self._most_bytes)
             except TooMuch as problem:
@@ -104,6 +105,7 @@ class Bundles:
                 if await self._volume.run(self._store.get, namespace, bundle.sha256) is None:
                     await self._admit_one_more(namespace)
                     await self._quotas.admit_bundle(namespace, bundle.tar_bytes)
+                    await self._volume.require_room(0)
                 new = await self._volume.run(self._store.keep, namespace, bundle, packed)
         status = HTTPStatus.CREATED if new else HTTPStatus.OK
         return web.Response(body=json.encode(bundle), status=status, content_type="application/json")
@@ -192,8 +194,8 @@ class Bundles:
         finally:
             await self._volume.run(path.unlink, missing_ok=True)
 
-    async def _receive(self, request: web.Request, body: Plain, sent: Path) -> None:
-        """Streams the body into a file, decompressed; no further than a bundle may go."""
+    async def _receive(self, request: web.Request, body: Plain, sent: Path) -> int:
+        """Streams the body into a file, decompressed, as far as bundle and volume may go. Returns the file's size."""
         most = self._most_bytes + FRAME_BYTES
         if not body.costly and (request.content_length or 0) > most:
             raise _too_large(f"the tar has {request.content_length} bytes")
@@ -206,11 +208,13 @@ class Bundles:
                     received += len(piece)
                     if received > most:
                         raise _too_large(f"the tar has more than {most} bytes")
+                    await self._volume.require_room(len(piece))
                     await self._volume.run(_write, file.fileno(), piece)
         finally:
             await self._volume.run(file.close)
         if not body.is_whole():
             raise _broken("the gzip member has no end")
+        return received
 
     async def _decoded(self, body: Plain) -> bytes:
         try:

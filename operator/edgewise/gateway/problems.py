@@ -60,12 +60,13 @@ async def problems_as_json(request: web.Request, handler: Handler) -> web.Stream
         log = logger.warning if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
         log("%s %s: %d %s", request.method, request.rel_url.raw_path, refusal.status, refusal)
         return refusal.response()
-    except VolumeFull:
+    except VolumeFull:  # without figures: agents show the sentence in the job's status, and each change is a write
         logger.warning("%s %s: the results volume is full", request.method, request.rel_url.raw_path)
         return Refusal(
             HTTPStatus.INSUFFICIENT_STORAGE,
             "VolumeFull",
-            "The results volume is full: try again later; an admin must remove old results or enlarge the volume.",
+            "The results volume has no room for this: try again later; an admin must remove old results or enlarge the "
+            "volume.",
         ).response()
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:

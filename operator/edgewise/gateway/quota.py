@@ -66,12 +66,16 @@ class Quotas:
         held = await self._volume.held_bytes(namespace, others | {key})
         held += sum(size for owner, size in self._admitted.values() if owner == namespace)
         if new and held + new > limit:
+            logger.info(
+                "namespace %s: %d of %d bytes are taken, %d more would be too many", namespace, held, limit, new
+            )
+            # Without figures that move: agents show the sentence in the job's status, and each change is a write.
             raise Refusal(
                 HTTPStatus.INSUFFICIENT_STORAGE,
                 "QuotaExceeded",
-                f"The results of namespace {namespace} take {held} of the {limit} bytes that they may; these would add "
-                f"{new}. They wait: delete old results (spec.retention.results of their EdgeJobs), or ask an admin for "
-                f"a larger annotation {ANNOTATION} on the Namespace.",
+                f"The results of namespace {namespace} may take {limit} bytes, and these would be more. They wait: "
+                "delete old results (spec.retention.results of their EdgeJobs), or ask an admin for a larger "
+                f"annotation {ANNOTATION} on the Namespace.",
             )
         self._admitted[key] = namespace, new
 

@@ -38,8 +38,6 @@ LONG_PLANS_AT_ONCE = 1
 """A long plan takes some 100 MiB while it is checked."""
 LONG_PLAN_SECONDS = 600.0
 """How long the body of a long plan may take, so that no slow sender holds up the others for ever."""
-RESERVE_BYTES = 1024 * 1024
-"""What uploads leave free: to remove something, a few small notes must be written first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +107,8 @@ class Uploads:
         if not status.complete:
             await self._quotas.admit(plan.namespace, job_uid, pod_uid, sizes, anew=True)
         needed = sum(sizes[blob.sha256] - blob.offset for blob in status.missing)
-        if needed and needed + RESERVE_BYTES > await self._volume.free_bytes():
-            raise Refusal(
-                HTTPStatus.INSUFFICIENT_STORAGE,
-                "VolumeFull",
-                f"The results volume has no room for the missing {needed} bytes of {plan.namespace}/{plan.job}: try "
-                "again later; an admin must remove old results or enlarge the volume.",
-            )
+        if needed:
+            await self._volume.require_room(needed)
         return json_response(status)
 
     async def patch_blob(self, request: web.Request) -> web.Response:

@@ -5,10 +5,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
+from errno import ENOSPC
 from typing import BinaryIO, ParamSpec, TypeVar
 
 from edgewise_agent.wire import Manifest, ResultFile, UploadPlan, UploadStatus, Verdict
 
+from edgewise.gateway.durable import VolumeFull
 from edgewise.gateway.partial import BlobWriter
 from edgewise.gateway.records import AcceptedPlan, Arrival, Expirable, JobIdentity, KeptAttempt, RemovedNote
 from edgewise.gateway.store import Store
@@ -20,6 +22,8 @@ Result = TypeVar("Result")
 IO_THREADS = 8
 VERIFY_THREADS = 2
 """Reading whole blobs takes long: it has threads of its own, so that it never holds up the short calls."""
+RESERVE_BYTES = 1024 * 1024
+"""What uploads and bundles leave free: to remove something, a few small notes must be written first."""
 
 
 class Volume:
@@ -190,6 +194,11 @@ class Volume:
     async def free_bytes(self) -> int:
         """`Store.free_bytes`."""
         return await self.run(self._store.free_bytes)
+
+    async def require_room(self, bytes_: int) -> None:
+        """Returns if so much more leaves the reserve free. Raises `VolumeFull`."""
+        if bytes_ + RESERVE_BYTES > await self.free_bytes():
+            raise VolumeFull(ENOSPC, "the results volume has no room beside its reserve")
 
 
 async def _in_thread(executor: Executor, call: Callable[[], Result]) -> Result:
