@@ -266,7 +266,7 @@ class Bundles:
     def _let_go_of_other_parts(self, part: Path, needed: int) -> bool:
         """Remove what has come of other bundles, if `part` is the furthest on and then has room; whether it was done.
 
-        Without this, bundles that fit one after the other could wait for each other's room for ever.
+        Without this, bundles of which one would fit could wait for each other's room for ever.
         """
         with self._lock:
             claimed = [f"{_name(entry.namespace, entry.sha256)}.tar" for entry in self._entries.values()]

@@ -244,6 +244,7 @@ class Uploader:
             self._table.finish(held, Finish(state=VolumeState.DISCARDED, bytes_=held.bytes_, message=message))
         finally:  # should the disk be too full for the journal, this makes room for the next try
             self._table.spool.sweep()
+        self._unwanted.pop(volume_id, None)
 
     def _send_all(self, held: Held) -> None:
         try:
