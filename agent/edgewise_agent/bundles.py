@@ -216,7 +216,7 @@ class Bundles:
         path = f"/v1/namespaces/{namespace}/bundles/sha256:{sha256}"
         with part.open("ab") as file:
             start = file.tell()
-            self._make_room(RANGE_BYTES + (start + RANGE_BYTES))  # more of the tar, and as much unpacked
+            self._make_room(part, RANGE_BYTES + (start + RANGE_BYTES))  # more of the tar, and as much unpacked
             asked = {"Range": f"bytes={start}-{start + RANGE_BYTES - 1}", "If-Match": f'"{sha256}"'}
             answer = self._connection.request("GET", path, headers=asked)
             if answer.status == 416 and start:
@@ -229,7 +229,7 @@ class Bundles:
     def _unpack(self, part: Path, name: str) -> None:
         """Make of the tar, whose SHA-256 is right, a whole bundle under its name. Raises `tarfile.TarError`."""
         needed = sum(_room(member.size) for _, member in _members(part))
-        self._make_room(needed)
+        self._make_room(part, needed)
         new = self._folder / f".new-{secrets.token_hex(8)}"
         try:
             _make_folder(new)
@@ -254,11 +254,33 @@ class Bundles:
             tree.remove(new)
             raise
 
-    def _make_room(self, needed: int) -> None:
-        """Let bundles go that no volume uses until there is room for so much. Raises `BundleUnavailable`."""
+    def _make_room(self, part: Path, needed: int) -> None:
+        """Let go what no volume uses, then what has come of others, until `part` has room for so much more.
+
+        Raises `BundleUnavailable`.
+        """
         while (problem := self._too_little_for(needed)) is not None:
-            if not self._let_go_of_one():
+            if not self._let_go_of_one() and not self._let_go_of_other_parts(part, needed):
                 raise BundleUnavailable(problem)
+
+    def _let_go_of_other_parts(self, part: Path, needed: int) -> bool:
+        """Remove what has come of other bundles, if `part` is the furthest on and then has room; whether it was done.
+
+        Without this, bundles of which one would fit could wait for each other's room for ever.
+        """
+        with self._lock:
+            claimed = [f"{_name(entry.namespace, entry.sha256)}.tar" for entry in self._entries.values()]
+        sizes = {other: other.stat().st_size for other in self._incoming.iterdir()}
+        furthest = min(
+            sizes, key=lambda one: (-sizes[one], claimed.index(one.name) if one.name in claimed else len(claimed))
+        )
+        others = sizes.keys() - {part}
+        if part != furthest or not others or self._too_little_for(needed - sum(sizes[one] for one in others)):
+            return False
+        for other in others:
+            other.unlink()
+            _log.info("what has come of bundle %s makes room for another, which is further on", other.stem)
+        return True
 
     def _too_little_for(self, needed: int) -> str | None:
         """Why the cache can't take so much more, or None."""

@@ -47,7 +47,6 @@ class Measurer:
 
     def measure_all(self) -> None:
         """Measure every live volume once, and force changes to disk when that is due."""
-        self._give_way()
         started_ns, now = time.time_ns(), time.monotonic()
         self._make_room()
         sync = self._synced_at is None or now - self._synced_at >= self._settings.sync_seconds
@@ -63,11 +62,15 @@ class Measurer:
         measure_spooled(self._table)
 
     def _make_room(self) -> None:
-        """Before any pod is said to be over its limit, copies that are kept for safety's sake must have gone."""
-        try:
-            self._table.make_room()
-        except OSError as error:
-            _log.warning("copies of acknowledged results can't be removed, trying again: %s", error)
+        """Before any pod is said to be over its limit, what is only kept for safety or speed must have gone."""
+        for make_room, what in (
+            (self._give_way, "idle bundles"),
+            (self._table.make_room, "copies of acknowledged results"),
+        ):
+            try:
+                make_room()
+            except OSError as error:
+                _log.warning("%s can't be removed, trying again: %s", what, error)
 
     def _measure(self, held: Held, changed_since_ns: int | None) -> None:
         bytes_ = entries = 0

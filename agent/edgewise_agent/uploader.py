@@ -87,6 +87,8 @@ class Uploader:
         self._ahead_not_before: dict[str, float] = {}
         self._check_backoffs: dict[str, Backoff] = {}
         self._check_not_before: dict[str, float] = {}
+        self._unwanted: dict[str, str] = {}
+        """why volumes are to be discarded, until they are"""
         self._plain_until = 0.0
         self._counting = threading.Lock()
         self.sent_bytes = 0
@@ -185,6 +187,7 @@ class Uploader:
             self._backoffs,
             self._check_backoffs,
             self._waiting_since,
+            self._unwanted,
         ):
             for volume_id in known.keys() - volume_ids:
                 del known[volume_id]
@@ -201,25 +204,17 @@ class Uploader:
         """Send one volume as far as it goes now. Raises `Unreachable`: the gateway is to be left alone for a while."""
         volume_id, pod = held.entry.volume_id, f"{held.entry.namespace}/{held.entry.pod_name}"
         try:
-            self._send_all(held)
-        except Unwanted as answer:
-            _log.info("results of pod %s are no longer wanted: %s", pod, answer)
-            self._discard(held, answer)
+            self._send_or_discard(held)
         except Refused as answer:
-            if not held.entry.logs_only:
-                _log.error("results of pod %s are refused and kept in the spool: %s", pod, answer)
-                self._table.note_failed(held, str(answer))
-                self._not_before[volume_id] = time.monotonic() + REFUSED_AGAIN_SECONDS
-                return
-            _log.warning("logs of pod %s are refused and discarded: %s", pod, answer)
-            self._discard(held, answer)
+            _log.error("results of pod %s are refused and kept in the spool: %s", pod, answer)
+            self._table.note_failed(held, str(answer))
+            self._not_before[volume_id] = time.monotonic() + REFUSED_AGAIN_SECONDS
         except (TooEarly, Conflict, PlanOutdated, Deferred, OSError) as problem:
             if isinstance(problem, Deferred):
                 self._table.note_waiting(held, str(problem))
             seconds = self._backoffs.setdefault(volume_id, Backoff(0.5, 30)).failed()
             _log.info("results of pod %s wait %.1f s more: %s", pod, seconds, problem)
             self._not_before[volume_id] = time.monotonic() + seconds
-            return
         except (Unreachable, Stopping):
             raise
         except Exception:  # the edge: one volume's trouble must cost neither the others nor the beats
@@ -227,12 +222,29 @@ class Uploader:
                 self.errors += 1
             _log.exception("results of pod %s can't be sent, trying again in %.0f s", pod, FAILED_AGAIN_SECONDS)
             self._not_before[volume_id] = time.monotonic() + FAILED_AGAIN_SECONDS
-            return
-        self._table.spool.sweep()
 
-    def _discard(self, held: Held, answer: RuntimeError) -> None:
-        message = str(answer)[:1024]
-        self._table.finish(held, Finish(state=VolumeState.DISCARDED, bytes_=held.bytes_, message=message))
+    def _send_or_discard(self, held: Held) -> None:
+        """Send one volume, or discard what is not wanted. Raises what `_send` tells apart, `OSError` among it."""
+        volume_id, pod = held.entry.volume_id, f"{held.entry.namespace}/{held.entry.pod_name}"
+        if volume_id not in self._unwanted:
+            try:
+                self._send_all(held)
+            except Unwanted as answer:
+                _log.info("results of pod %s are no longer wanted: %s", pod, answer)
+                self._unwanted[volume_id] = str(answer)[:1024]
+            except Refused as answer:
+                if not held.entry.logs_only:
+                    raise
+                _log.warning("logs of pod %s are refused and discarded: %s", pod, answer)
+                self._unwanted[volume_id] = str(answer)[:1024]
+        message = self._unwanted.get(volume_id)
+        if message is None:
+            return
+        try:
+            self._table.finish(held, Finish(state=VolumeState.DISCARDED, bytes_=held.bytes_, message=message))
+        finally:  # should the disk be too full for the journal, this makes room for the next try
+            self._table.spool.sweep()
+        self._unwanted.pop(volume_id, None)
 
     def _send_all(self, held: Held) -> None:
         try:
@@ -308,16 +320,8 @@ class Uploader:
         pod = f"{held.entry.namespace}/{held.entry.pod_name}"
         self._check_later(held)
         try:
-            if self._gateway.status(held.entry.asked.job_uid, held.entry.pod_uid).settled:
-                self._table.drop_copy(held)
-        except TooEarly as answer:
-            _log.warning(
-                "the gateway does not have the results of pod %s any more, sending them again: %s", pod, answer
-            )
-            self._table.send_again(held)
-        except Unwanted:
-            self._table.drop_copy(held)
-        except (Refused, Conflict, Deferred, OSError) as problem:
+            self._drop_or_send_again(held)
+        except (Refused, Unwanted, Conflict, Deferred, OSError) as problem:
             _log.info("whether the results of pod %s are settled is asked again: %s", pod, problem)
         except (Unreachable, Stopping):
             raise
@@ -326,6 +330,20 @@ class Uploader:
                 self.errors += 1
             _log.exception("whether the results of pod %s are settled can't be asked", pod)
         self._table.spool.sweep()
+
+    def _drop_or_send_again(self, held: Held) -> None:
+        """Do what the gateway's answer means for the copy. Raises what `_check` tells apart, `OSError` among it."""
+        try:
+            settled = self._gateway.status(held.entry.asked.job_uid, held.entry.pod_uid).settled
+        except TooEarly as answer:
+            pod = f"{held.entry.namespace}/{held.entry.pod_name}"
+            _log.warning(
+                "the gateway does not have the results of pod %s any more, sending them again: %s", pod, answer
+            )
+            self._table.send_again(held)
+            return
+        if settled:
+            self._table.drop_copy(held)
 
     def _check_later(self, held: Held) -> None:
         backoff = self._check_backoffs.setdefault(

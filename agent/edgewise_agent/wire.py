@@ -188,8 +188,9 @@ class BeatAnswer(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     session: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,64}$")] = ""
 
 
-_MOST_BEAT_BYTES: Final = 2**20
-"""More than the longest beat: 1,000 volumes and 100 bundles."""
+_MOST_BEAT_BYTES: Final = 2**23
+"""More than the longest beat: 1,000 volumes, each with a message of 1,024 characters that JSON may write as six bytes
+each, and 100 bundles."""
 
 _USUAL_BEAT: Final = (
     b'{"node":"edge-1","boot":"0123456789abcdef0123456789abcdef","sequence":1000,'

@@ -8,7 +8,7 @@ import tarfile
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -403,6 +403,55 @@ async def test_the_longest_unwanted_makes_room_and_none_in_use(
         await kubelet.unpublish(pods[1])
         await kubelet.publish(pods[3])
         assert set(bundles.held()) == {f"demo/{one}" for one in (new, more)}
+
+
+async def test_bundles_that_are_fetched_in_turn_do_not_block_each_other(
+    reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of 2 MiB, where there is room to fetch one, but not to have both."""
+    monkeypatch.setattr(module, "RANGE_BYTES", MIB // 4)
+    settings = replace(reachable, bundle_cache_bytes=5 * MIB)
+    first, second = (
+        AppPod(settings.kubelet_root, number, sha256=offer(cluster, {"blob": bytes([number]) * 2 * MIB}))
+        for number in (1, 2)
+    )
+    bundles = bundles_of(settings)
+
+    def fetch_in_turn() -> None:
+        for pod in (first, second) * 20:
+            with suppress(BundleUnavailable):
+                bundles.advance("demo", pod.sha256)
+
+    bundles.claim(entry_of(first))
+    bundles.claim(entry_of(second))
+    await asyncio.to_thread(fetch_in_turn)
+    assert bundles.held() == (f"demo/{first.sha256}",)
+    bundles.unpublish(first.volume_id)
+    await asyncio.to_thread(fetch_in_turn)
+    assert bundles.held() == (f"demo/{second.sha256}",)
+
+
+async def test_what_has_come_of_others_is_kept_where_its_room_is_not_enough(
+    reachable: Settings, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RANGE_BYTES", MIB // 4)
+    settings = replace(reachable, bundle_cache_bytes=9 * MIB // 4)
+    large, small = (
+        AppPod(settings.kubelet_root, number, sha256=offer(cluster, {"blob": bytes([number]) * size}))
+        for number, size in ((1, 4 * MIB), (2, MIB // 2))
+    )
+    bundles = bundles_of(settings)
+    bundles.claim(entry_of(large))
+    bundles.claim(entry_of(small))
+
+    def fetch_large() -> None:
+        while not bundles.advance("demo", large.sha256):
+            pass
+
+    await asyncio.to_thread(bundles.advance, "demo", small.sha256)
+    with pytest.raises(BundleUnavailable, match="cacheBytes"):
+        await asyncio.to_thread(fetch_large)
+    assert bundles.come("demo", small.sha256) == MIB // 4
 
 
 async def test_a_power_cut_while_it_is_unpacked_leaves_no_half_bundle(

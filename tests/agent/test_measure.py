@@ -1,5 +1,6 @@
 """Live volumes are measured, told when over their limit, and forced to disk now and then."""
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,18 @@ def test_free_space_floor(settings: Settings, table: VolumeTable) -> None:
     Measurer(replace(settings, free_space_floor_bytes=2**60), table).measure_all()
     assert only(table).over_limit
     assert "its floor is 1152921504606846976: free some space on it" in only(table).message
+
+
+def test_an_idle_bundle_that_cannot_be_removed_keeps_nothing_from_being_measured(
+    settings: Settings, table: VolumeTable
+) -> None:
+    publish(table, Pod(settings.kubelet_root), a_csv="x")
+
+    def give_way() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    Measurer(settings, table, give_way).measure_all()
+    assert only(table).bytes_ == 1
 
 
 def test_too_many_files_to_look_at(settings: Settings, table: VolumeTable, monkeypatch: pytest.MonkeyPatch) -> None:

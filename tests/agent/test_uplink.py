@@ -20,6 +20,8 @@ from edgewise_agent.wire import (
     PlannedFile,
     Spool,
     UploadPlan,
+    VolumeReport,
+    VolumeState,
     pack_beat,
     read_beat,
 )
@@ -156,11 +158,27 @@ def test_an_idle_beat_is_short() -> None:
     assert read_beat(pack_beat(idle)) == idle == read_beat(json.encode(idle))
 
 
+@pytest.mark.parametrize("character", ["x", "\x01", "\N{GRINNING FACE}"])
+def test_the_longest_beat_is_read(character: str) -> None:
+    """As of a device whose thousand volumes all wait for a gateway that explains itself at length."""
+    report = VolumeReport(
+        pod_uid=f"{0:08}-0000-4000-8000-000000000001",
+        job_uid=f"{0:08}-0000-4000-8000-000000000002",
+        attempt=100_000,
+        state=VolumeState.DISCARDED,
+        bytes_=2**53 - 1,
+        sent_bytes=2**53 - 1,
+        message=character * 1024,
+    )
+    longest = structs.replace(beat(), volumes=(report,) * 1000, bundles=(f"{'n' * 63}/{'0' * 64}",) * 100)
+    assert read_beat(pack_beat(longest)) == longest
+
+
 def test_what_is_no_packed_beat_is_refused() -> None:
     whole = json.encode(beat())
     cut = pack_beat(beat())[:-1]
     other_dictionary = zlib.compress(whole)[:20]
-    too_long = zlib.compress(b"{" + b" " * 2**21 + b"}")
+    too_long = zlib.compress(b"{" + b" " * 2**24 + b"}")
     for body in (b"", b"nonsense", b"x", cut, other_dictionary, too_long):
         with pytest.raises(DecodeError):
             read_beat(body)

@@ -1,6 +1,7 @@
 """Results on their way home, whatever comes between: a real HTTPS gateway in memory, and real files."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from edgewise_agent import uploader as module
 from edgewise_agent.backoff import Backoff
+from edgewise_agent.journal import BundleEntry, Entry, Journal
 from edgewise_agent.lanes import MANY_FILES
 from edgewise_agent.podlogs import PodLogs
 from edgewise_agent.settings import Settings
@@ -162,6 +164,33 @@ async def test_what_the_gateway_has_lost_is_sent_again(checking: Device) -> None
     assert checking.home(pod).files() == {"faces.csv": b"photo,x\n"}
 
 
+def fill_disk_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The next entry of the journal finds the disk full; the volume that it was for is in the list from then on."""
+    failed: list[str] = []
+    real = Journal.write
+
+    def write(journal: Journal, entry: Entry | BundleEntry) -> None:
+        if not failed:
+            failed.append(entry.volume_id)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(journal, entry)
+
+    monkeypatch.setattr(Journal, "write", write)
+    return failed
+
+
+async def test_what_the_gateway_has_lost_is_sent_again_from_a_full_disk(
+    checking: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = checking.pod(faces_csv="photo,x\n")
+    await checking.brought_home(pod)
+    checking.cluster.uploads.clear()
+    failed = fill_disk_once(monkeypatch)
+    async with checking.uploading():
+        await until(lambda: checking.cluster.completed_order == [pod.uid] * 2, "the results to come home again")
+    assert failed == [pod.volume_id]
+
+
 async def test_a_restarted_agent_still_asks_about_its_copies(checking: Device) -> None:
     pod = checking.pod(faces_csv="photo,x\n")
     await checking.brought_home(pod)
@@ -173,7 +202,7 @@ async def test_a_restarted_agent_still_asks_about_its_copies(checking: Device) -
         await until(lambda: checking.cluster.completed_order == [pod.uid] * 2, "the results to come home again")
 
 
-@pytest.mark.parametrize("status", [None, 403, 404, 405, 409, 500])
+@pytest.mark.parametrize("status", [None, 403, 404, 405, 409, 410, 500])
 async def test_an_answer_that_settles_nothing_is_asked_for_again(checking: Device, status: int | None) -> None:
     pod = checking.pod(faces_csv="photo,x\n")
     checking.cluster.faults += [Fault("GET", status=status) for _ in range(2)]
@@ -401,6 +430,30 @@ async def test_a_deleted_jobs_results_are_discarded(device_: Device) -> None:
         await until(lambda: device_.report(pod).state is VolumeState.DISCARDED, "the results to be discarded")
         await until(lambda: not list((device_.settings.plugin_dir / "spool").iterdir()), "the spool to be empty")
     assert "410 Scripted: a scripted fault" in device_.report(pod).message
+
+
+async def test_unwanted_results_that_fill_the_disk_can_go(device_: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for the journal only once they are gone."""
+    pod, next_pod = device_.pod(1, faces_csv="photo,x\n"), device_.pod(2, faces_csv="photo,y\n")
+    device_.cluster.faults.append(Fault("PUT", suffix=pod.uid, status=410))
+    real = Journal.write
+
+    def write(journal: Journal, entry: Entry | BundleEntry) -> None:
+        if is_spooled(device_, pod) or list((device_.settings.plugin_dir / "spool").glob(".gone-*")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(journal, entry)
+
+    monkeypatch.setattr(Journal, "write", write)
+    async with device_.uploading():
+        await until(lambda: device_.report(pod).state is VolumeState.DISCARDED, "the results to be discarded")
+        await until(lambda: device_.report(next_pod).state is VolumeState.DONE, "the next volume to come home")
+    assert "410 Scripted: a scripted fault" in device_.report(pod).message
+    again = VolumeTable(device_.settings, lambda: None)
+    again.load()
+    assert {report.pod_uid: report.state for report in again.reports()} == {
+        pod.uid: VolumeState.DISCARDED,
+        next_pod.uid: VolumeState.DONE,
+    }
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "POST"])

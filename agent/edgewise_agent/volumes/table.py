@@ -341,14 +341,21 @@ class VolumeTable:
     def finish(self, held: Held, finish: Finish) -> None:
         """Note that nothing is left to send: acknowledged (Done) or unwanted (Discarded).
 
-        The files go, unless `finish` says that they are kept.
+        The files go, unless `finish` says that they are kept. Raises `OSError`: to be repeated, since the journal does
+        not say so; what is unwanted is let go all the same, to be swept.
         """
         with self._lock:
             volume = self._same(held)
             if volume is None or volume.state not in WAITING:
                 return
             size = volume.bytes_
-            self._write_finish(volume, finish)
+            try:
+                self._write_finish(volume, finish)
+            except OSError:
+                if finish.state is VolumeState.DISCARDED:
+                    # A disk that is too full for the journal must not keep what fills it.
+                    self.spool.let_go(volume.entry.volume_id)
+                raise
             self._become(volume, finish.state)
             volume.bytes_, volume.message = finish.bytes_, finish.message
             volume.sent_bytes = finish.bytes_ if finish.state is VolumeState.DONE else 0
