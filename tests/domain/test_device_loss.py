@@ -26,6 +26,7 @@ from tests.domain.reading import (
     DONE,
     FAILED,
     RUNNING,
+    WAITING,
     after,
     attempt,
     created,
@@ -116,6 +117,14 @@ def test_a_lost_attempt_is_not_back_before_agent_and_kubelet_are(first: NodeView
     plan = planned(jobs=(job(status=LOST),), pods=(RUNNING, SECOND), nodes=(first, device("edge-2")))
     assert deleted(plan) == set()
     assert [one for one in plan.actions if isinstance(one, CreatePod)] == []
+
+
+def test_a_lost_attempt_that_nobody_saw_running_is_not_waited_for() -> None:
+    """Its device would start it when it is back, beside the one that replaced it."""
+    plan = planned(jobs=(job(status=LOST),), pods=(WAITING,), nodes=(LOST_DEVICE, device("edge-2")))
+    assert deleted(plan) == {WAITING.uid}
+    again = planned(jobs=(job(status=LOST),), pods=(replace(WAITING, deleting=True), SECOND))
+    assert deleted(again) == set()
 
 
 @pytest.mark.parametrize("first", AWAY)

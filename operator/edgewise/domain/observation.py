@@ -87,7 +87,10 @@ def _gone(attempt: Attempt) -> Finding:
 
 
 def _lost(draft: Draft, attempt: Attempt) -> None:
-    """A lost attempt stays lost until its success is home, or its device is back for good and says how it stands."""
+    """A lost attempt stays lost until its success is home, or its device is back for good and says how it stands.
+
+    One that nobody has seen running has nothing to be waited for.
+    """
     pod, node = draft.pod_of(attempt), draft.nodes.get(attempt.node)
     if attempt.pod_uid in draft.manifests:
         if pod is not None and pod.phase is PodPhase.SUCCEEDED:
@@ -96,6 +99,9 @@ def _lost(draft: Draft, attempt: Attempt) -> None:
         if attempt.exit_code == 0:  # known before its device was lost with the results
             draft.change(attempt, outcome=Outcome.SUCCEEDED, reason="", message="")
             return
+    if pod is not None and pod.phase is PodPhase.PENDING:
+        draft.delete(pod)  # else its device would start it when it is back, beside the attempt that replaced it
+        return
     if pod is None or pod.deleting or node is None or not _is_back(draft, node):
         return
     found = classify(pod, draft.now)
