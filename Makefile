@@ -31,7 +31,7 @@ soak: venv ## Look for faults in the decisions by 3,000 random scripts for the s
 
 .PHONY: faults
 faults: programs ## The fault tests alone, with a soak of ten minutes; EDGEWISE_SOAK_SEED chooses its faults.
-	EDGEWISE_SOAK_SECONDS=600 $(BIN)/pytest --timeout 1200 tests/control/crash tests/fleet/test_faults_*.py
+	EDGEWISE_SOAK_SECONDS=600 $(BIN)/pytest --timeout 1200 tests/control/crash tests/fleet/test_faults_*.py tests/fleet/test_results_*.py
 
 .PHONY: up
 up: venv ## Start the fleet, build and load the images, install Edgewise by Helm.
