@@ -1,7 +1,8 @@
 """Edgewise on the fleet, and a namespace for each test.
 
-An agent measures its device's speed when it starts, and beside other tests that figure can be far too low. So tests that
-restart agents come after those that rely on which device is fastest: they are called test_results_* and test_source_*.
+An agent measures its device's speed when it starts, and beside other tests that figure can be far too low. So tests
+that restart agents come after those that rely on which device is fastest: they are called test_results_* and
+test_source_*.
 """
 
 from collections.abc import Iterator
