@@ -100,6 +100,13 @@ class IdentityService:
         }
 
 
+def _check_target(entry: Entry | BundleEntry, request: csi.NodePublishVolumeRequest) -> None:
+    """Return if a volume that is known already is asked for where it is; kubelet moves none."""
+    if entry.target != request.target_path:
+        message = f"volume {entry.volume_id} is published at {entry.target}, not at {request.target_path}"
+        raise GRPCError(Status.ABORTED, message)
+
+
 class NodeService:
     """CSI's Node: hands volumes out and takes them back."""
 
@@ -123,9 +130,8 @@ class NodeService:
                 entry = requested_entry(request, self._settings.kubelet_root)
             except InvalidVolume as problem:
                 raise GRPCError(Status.INVALID_ARGUMENT, str(problem)) from problem
-        elif entry.target != request.target_path:
-            message = f"volume {entry.volume_id} is published at {entry.target}, not at {request.target_path}"
-            raise GRPCError(Status.ABORTED, message)
+        else:
+            _check_target(entry, request)
         try:
             await asyncio.to_thread(self._table.publish, entry)
         except SpoolFull as problem:
@@ -142,9 +148,8 @@ class NodeService:
                 entry = requested_bundle(request, self._settings.kubelet_root)
             except InvalidVolume as problem:
                 raise GRPCError(Status.INVALID_ARGUMENT, str(problem)) from problem
-        elif entry.target != request.target_path:
-            message = f"volume {entry.volume_id} is published at {entry.target}, not at {request.target_path}"
-            raise GRPCError(Status.ABORTED, message)
+        else:
+            _check_target(entry, request)
         try:
             if not await asyncio.to_thread(self._bundles.claim, entry):
                 await self._fetched(entry.namespace, entry.sha256)
