@@ -28,6 +28,8 @@ LARGEST_BODY: Final = 64 * 2**20
 
 REQUESTS = Counter("edgewise_intake_requests_total", "Requests of agents and gateway", ["path", "status"])
 
+_MANIFEST: Final = json.Decoder(wire.Manifest)
+
 logger = logging.getLogger(__name__)
 
 Body = TypeVar("Body", bound=Struct)
@@ -115,7 +117,7 @@ class Intake:
     async def manifest(self, request: web.Request) -> web.Response:
         """Take in the manifest of finished results, and say what becomes of them."""
         await self._user(request, self._gateway, "manifests")
-        manifest = _decoded(await request.read(), json.Decoder(wire.Manifest).decode, "Manifest")
+        manifest = _decoded(await request.read(), _MANIFEST.decode, "Manifest")
         self._check_leads()  # the caches of a former leader may not know the job, and "gone" deletes its results
         if not self.ready or self._receiver.is_unreadable(manifest.job_uid):
             return _answer(wire.ManifestVerdict(verdict=wire.Verdict.PENDING))

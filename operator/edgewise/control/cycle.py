@@ -140,7 +140,7 @@ class Cycle:
         return self.behind_since is not None and time.monotonic() - self.behind_since > BEHIND_SECONDS
 
 
-def most_urgent(actions: Sequence[Action], beside: int = MOST_TOLD) -> list[Action]:
+def most_urgent(actions: Sequence[Action], beside: int) -> list[Action]:
     """What one pass carries out: what starts or frees a device, and where there is such, `beside` other writes."""
     shuffled = random.sample(actions, len(actions))  # so that writes that are refused each time hold up no others
     urgent = sorted((action for action in shuffled if not _only_tells(action)), key=_urgency)

@@ -98,7 +98,7 @@ class KubeClient:
         try:
             request = await self._request(method, path, query, accept, limit.total_seconds())
             if body is not None:
-                request |= {"data": json.encode(body)}
+                request["data"] = json.encode(body)
                 request["headers"]["Content-Type"] = content_type
             async with self._session.request(**request) as response:
                 content = await response.read()
