@@ -14,6 +14,7 @@ import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -242,10 +243,7 @@ class Bundles:
                     shutil.copyfileobj(source, file, 2**18)  # type: ignore[arg-type]  # a regular file has one
                     os.fchmod(file.fileno(), 0o555 if member.mode & 0o111 else 0o444)
             # All is written before any of it is waited for: the disk is then asked far less often.
-            for folder, _, files in os.walk(new):
-                for file_name in files:
-                    sync_file(Path(folder, file_name))
-                sync_folder(Path(folder))
+            _sync_all(new)
             with self._lock:
                 new.rename(self._folder / name)
                 self._sizes[name] = needed
@@ -391,10 +389,23 @@ def _room(size: int) -> int:
 
 def _room_below(root: Path) -> int:
     """What all that is below a folder takes on the disk."""
-    room = 0
-    for folder, folders, files in os.walk(root):
-        room += len(folders) * _room(0) + sum(_room(Path(folder, name).stat().st_size) for name in files)
-    return room
+    return sum(_room(0 if entry.is_dir() else entry.stat().st_size) for entry in _below(root))
+
+
+def _below(root: Path | str) -> Iterator[os.DirEntry[str]]:
+    """All that is below a folder, each folder after what is in it. No list of names is in memory, however many."""
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(entry.path)
+            yield entry
+
+
+def _sync_all(root: Path) -> None:
+    """Force a folder and all that is below it to disk."""
+    for entry in _below(root):
+        (sync_folder if entry.is_dir() else sync_file)(entry.path)
+    sync_folder(root)
 
 
 def _make_folder(folder: Path) -> None:
@@ -403,19 +414,14 @@ def _make_folder(folder: Path) -> None:
     folder.chmod(0o755)
 
 
-def _fail(error: OSError) -> None:
-    """For os.walk, which else passes over what it can't read."""
-    raise error
-
-
-def _mirror(source: Path, target: Path) -> None:
+def _mirror(source: Path | str, target: Path) -> None:
     """Make `target` hold what `source` does, by links; what is there already stays."""
-    for folder, _, files in os.walk(source, onerror=_fail):
-        here = target / Path(folder).relative_to(source)
-        _make_folder(here)
-        for name in files:
-            try:
-                (here / name).hardlink_to(Path(folder, name))
-            except FileExistsError:
-                continue
-        sync_folder(here)
+    _make_folder(target)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _mirror(entry.path, target / entry.name)
+            else:
+                with suppress(FileExistsError):
+                    (target / entry.name).hardlink_to(entry.path)
+    sync_folder(target)

@@ -66,6 +66,18 @@ def test_a_lease_that_can_not_be_read_does_not_age(table: LeaseTable, clock: Clo
     assert age(table, offset) >= 40
 
 
+def test_a_missing_lease_ages_as_an_unchanged_one_does(table: LeaseTable, clock: Clock) -> None:
+    """A kubelet makes its Lease some ten seconds after its node: a device that is lost before then never has one."""
+    offset = timedelta(0)
+    table.take("edge-1", None, DURATION)
+    assert age(table, offset) == 0
+    clock.seconds = 13
+    table.take("edge-1", None, DURATION)
+    assert age(table, offset) == 13
+    table.take("edge-1", NOW + timedelta(seconds=12), DURATION)
+    assert age(table, offset) == 1, "it has one now"
+
+
 def test_what_is_not_silent_is_not_kept(table: LeaseTable) -> None:
     table.take("edge-1", NOW, DURATION)
     table.forget_all_but({"edge-2"})

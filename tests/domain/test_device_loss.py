@@ -71,6 +71,20 @@ def test_an_attempt_starts_only_when_the_end_of_the_last_one_is_written() -> Non
     assert created(planned(jobs=(recorded,), pods=(RUNNING,), nodes=nodes)) == []
 
 
+def test_a_device_without_kubelet_loses_its_job_though_its_agent_reports() -> None:
+    down = device(kube=kube(ready=None), kubelet_lost_for=seconds(300))
+    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=(down, device("edge-2")))
+    assert status(plan).attempts[0].outcome is Outcome.LOST
+    restarted = replace(down, kubelet_lost_for=seconds(299))
+    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=(restarted, device("edge-2")))
+    assert status(plan).attempts[0].outcome is Outcome.RUNNING
+    assert plan.wake_at is not None
+    assert plan.wake_at - NOW <= seconds(2)
+    patient = job(spec={"disconnect": {"replaceAfterSeconds": 600}})
+    plan = planned(jobs=(patient,), pods=(RUNNING,), nodes=(down, device("edge-2")))
+    assert status(plan).attempts[0].outcome is Outcome.RUNNING
+
+
 def test_a_dead_agent_loses_no_job() -> None:
     nodes = (device(beat=beat(age=3600)), device("edge-2"))
     assert status(planned(jobs=(job(),), pods=(RUNNING,), nodes=nodes)).attempts[0].outcome is Outcome.RUNNING

@@ -25,6 +25,8 @@ def candidacy(
 REJECTED = [
     ("Dead", "no Node of this name", candidacy(device(kube=None))),
     ("Dead", "none of its kubelet", candidacy(device(kube=kube(ready=None), beat=beat(age=21)))),
+    ("KubeletDown", "silent for 5 minutes", candidacy(device(kube=kube(ready=None), kubelet_lost_for=seconds(300)))),
+    ("NotReady", "fallen silent", candidacy(device(kube=kube(ready=None), kubelet_lost_for=seconds(299)))),
     (
         "OutOfService",
         "remove its taint node.kubernetes.io/out-of-service",

@@ -140,15 +140,21 @@ def wait_fresh(fleet: Fleet, *names: str, seconds: float = 90) -> None:
 
 @contextmanager
 def added(fleet: Fleet, *names: str, **settings: int) -> Iterator[None]:
-    """More devices for the length of a block, with Edgewise's agent on them."""
+    """More devices for the length of a block, with Edgewise's agent on them and a Lease of their kubelets' each."""
     try:
         for name in names:
             fleet.add(name, **settings)
         wait_fresh(fleet, *names)
+        wait_until(lambda: _leases(fleet).issuperset(names), f"Leases of {', '.join(names)}", seconds=30)
         yield
     finally:
         for name in names:
             fleet.remove(name)
+
+
+def _leases(fleet: Fleet) -> set[str]:
+    listed = fleet.kubectl("get", "leases", "-n", "kube-node-lease", "-o", "jsonpath={.items[*].metadata.name}")
+    return set(listed.split())
 
 
 @contextmanager

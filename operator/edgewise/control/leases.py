@@ -1,8 +1,9 @@
 """Reads the kubelets' Leases of devices that have fallen silent: the second witness of a device's death.
 
 Owns how old a Lease is. A device's clock may be wrong, so a renewal's time counts by the offset that the device's beats
-have told; without one, only the time for which the Lease was seen unchanged counts. Either age is that of the last
-reading: while the API server is away nobody can renew a Lease, and that is no device's death.
+have told; without one, only the time for which the Lease was seen unchanged counts. A kubelet makes its Lease some ten
+seconds after its node, so a device lost before then has none: that it is missing ages as an unchanged one does. Each
+age is that of the last reading: while the API server is away nobody can renew a Lease, and that is no device's death.
 """
 
 import asyncio
@@ -23,13 +24,15 @@ LOOK_EVERY_SECONDS: Final = 1.0
 CALL_LIMIT: Final = timedelta(seconds=5)
 RENEWALS_A_LEASE: Final = 4
 """kubelet renews its Lease after a quarter of its duration."""
+USUAL_DURATION: Final = timedelta(seconds=40)
+"""kubelet's own default of nodeLeaseDurationSeconds."""
 
 logger = logging.getLogger(__name__)
 
 
 class _Spec(Struct, rename="camel"):
     renew_time: datetime | None = None
-    lease_duration_seconds: int = 40
+    lease_duration_seconds: int = int(USUAL_DURATION.total_seconds())
 
 
 class _Lease(Struct):
@@ -40,7 +43,8 @@ class _Lease(Struct):
 class Seen:
     """A Lease as it was last read: at `read_at`, when this renewal had been seen for `unchanged_for`."""
 
-    renewed_at: datetime
+    renewed_at: datetime | None
+    """on the device's clock; None: there is no Lease, or none that was ever renewed"""
     renewal: timedelta
     since: float
     """when this renewal was first seen, on the monotonic clock"""
@@ -65,8 +69,8 @@ class LeaseTable:
         """A Lease could not be read, so nobody may have been able to renew one either."""
         self._away = True
 
-    def take(self, node: str, renewed_at: datetime, duration: timedelta) -> None:
-        """Keep what was read."""
+    def take(self, node: str, renewed_at: datetime | None, duration: timedelta) -> None:
+        """Keep what was read; `renewed_at` is None of a device that has no Lease."""
         before = self._seen.get(node)
         unchanged = before is not None and before.renewed_at == renewed_at
         now = self.clock()
@@ -86,8 +90,10 @@ class LeaseTable:
         seen = self._seen.get(node)
         if seen is None:
             return None
-        by_clock = timedelta() if clock_offset is None else seen.read_at - (seen.renewed_at + clock_offset)
-        return LeaseView(min(seen.most, max(seen.unchanged_for, by_clock)), seen.renewal)
+        age = seen.unchanged_for
+        if seen.renewed_at is not None and clock_offset is not None:
+            age = max(age, seen.read_at - (seen.renewed_at + clock_offset))
+        return LeaseView(min(seen.most, age), seen.renewal)
 
 
 @dataclass(slots=True)
@@ -119,9 +125,10 @@ class LeaseReader:
             self.table.failed()
             logger.warning("%s", error)
         except Refused as error:
-            if error.status != HTTPStatus.NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
+                self.table.take(node, None, USUAL_DURATION)
+            else:
                 self.table.failed()
                 logger.warning("%s", error)
         else:
-            if spec.renew_time is not None:
-                self.table.take(node, spec.renew_time, timedelta(seconds=spec.lease_duration_seconds))
+            self.table.take(node, spec.renew_time, timedelta(seconds=spec.lease_duration_seconds))

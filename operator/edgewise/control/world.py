@@ -282,7 +282,7 @@ class World:
 
     def _nodes(self) -> dict[str, NodeView]:
         """Every device with all that is known of it now."""
-        leading_for = timedelta(seconds=self.clock() - self.leading_since)
+        leading_for, now = timedelta(seconds=self.clock() - self.leading_since), datetime.now(UTC)
         return {
             name: NodeView(
                 name=name,
@@ -295,6 +295,7 @@ class World:
                 beat=self.beats.view(name),
                 lease=self.leases.view(name, self.beats.clock_offset(name)),
                 leading_for=leading_for,
+                kubelet_lost_for=min(leading_for, _kubelet_lost_for(self.kube_nodes.get(name), now)),
             )
             for name, node in self.edge_nodes.objects.items()
         }
@@ -362,6 +363,13 @@ class NodeSink:
     def deleted(self, item: NodeObject) -> None:
         """A Node is gone."""
         self.world.kube_node_gone(item)
+
+
+def _kubelet_lost_for(kube: KubeNode | None, now: datetime) -> timedelta:
+    """How long ago Kubernetes gave up the contact with a kubelet; 0 while it has contact."""
+    if kube is None or kube.ready is not None or kube.ready_since is None:
+        return timedelta()
+    return now - kube.ready_since
 
 
 def _node_view(raw: Mapping[str, Any]) -> NodeView:

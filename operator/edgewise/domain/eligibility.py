@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from edgewise.api import NodeRequirement, Toleration
 from edgewise.domain.demand import Demand, Usage, slots_of
-from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, out_of_service, silence
+from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, late, liveness, out_of_service, silence
 from edgewise.domain.views import Installation, NodeView, Taint
 
 
@@ -50,9 +50,12 @@ def declared_lost(node: NodeView, installation: Installation) -> Why | None:
 
 
 def dead(node: NodeView, installation: Installation) -> Why | None:
-    """Neither the agent nor the kubelet has reported."""
+    """Neither the agent nor the kubelet has reported, or the kubelet has not for long."""
     if liveness(node, installation.beat_interval) is not Liveness.DEAD:
         return None
+    if not late(node, installation.beat_interval):
+        away = f"{node.kubelet_lost_for.total_seconds() / 60:.0f} minutes"
+        return "KubeletDown", f"its agent reports, but its kubelet has been silent for {away}: is it running?"
     silent = _seconds(node)
     return "Dead", f"no beat for {silent}, and none of its kubelet: is it powered and connected?"
 

@@ -16,7 +16,16 @@ from edgewise.domain.actions import Action, CreateNode, Fault, PatchStatus, guar
 from edgewise.domain.conditions import Claim, holds, named, updated
 from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import Why, spool_full, unready
-from edgewise.domain.liveness import DEAD_INTERVALS, STALE_INTERVALS, Liveness, liveness, silence
+from edgewise.domain.liveness import (
+    DEAD_INTERVALS,
+    DEAD_REASONS,
+    KUBELET_DOWN,
+    STALE_INTERVALS,
+    Liveness,
+    kubelet_down,
+    liveness,
+    silence,
+)
 from edgewise.domain.massloss import RECOVERED, UNDECIDED_INTERVALS, MassLoss
 from edgewise.domain.policies import device_score
 from edgewise.domain.views import AppView, Installation, Key, NodeView, Snapshot
@@ -54,6 +63,9 @@ def wake_ups(snapshot: Snapshot, now: datetime) -> Iterable[datetime]:
     """Silence makes no event, so look again when the next device would be stale or dead."""
     least: timedelta | None = None
     for node in snapshot.nodes.values():
+        if node.kubelet_lost_for and not kubelet_down(node):
+            left = KUBELET_DOWN - node.kubelet_lost_for
+            least = left if least is None else min(least, left)
         silent = silence(node)
         for patience in _patience(node.beat.interval if node.beat else snapshot.installation.beat_interval):
             if silent < patience:  # the first of them that is still to come
@@ -114,7 +126,7 @@ def node_status(
         "conditions": updated(old.conditions, claims, node.generation, now),
         "running": usage.jobs,
     }
-    if alive is Liveness.DEAD and node.kube is not None and held is None and ready_reason(old) != "Dead":
+    if alive is Liveness.DEAD and node.kube is not None and held is None and ready_reason(old) not in DEAD_REASONS:
         values |= _lost(old, now)
     if alive is Liveness.FRESH and old.losses and old.avoided_until is None:
         values["avoided_until"] = now + _avoided_for(old.losses)

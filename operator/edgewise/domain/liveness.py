@@ -1,7 +1,8 @@
 """Whether a device is there: from the age of its beats and from what Kubernetes says of its kubelet.
 
 A stale device takes no new work, its running work goes on. A device is dead only when both its agent and its
-kubelet have gone silent: a dead agent on a living device never kills a job.
+kubelet have gone silent: a dead agent on a living device never kills a job. One whose kubelet alone has been away for
+long is as good as dead: it can start nothing, and tells of no pod's end.
 """
 
 from datetime import timedelta
@@ -15,8 +16,12 @@ STALE_INTERVALS = 1.5
 DEAD_INTERVALS = 2.0
 LEASE_RENEWALS = 1.2
 """A Lease that is older than this many renewals has been missed."""
+KUBELET_DOWN: Final = timedelta(minutes=5)
+"""For so long Kubernetes must have had no contact with the kubelet of a device whose agent reports."""
 
 
+DEAD_REASONS: Final = frozenset({"Dead", "KubeletDown"})
+"""The reasons for which a device that is dead is not ready."""
 OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
 """Kubernetes' own taint, by which an admin declares a node lost."""
 
@@ -30,12 +35,28 @@ class Liveness(Enum):
     STALE = "Stale"
     """no beat for 1.5 intervals"""
     DEAD = "Dead"
-    """no beat for 2 intervals, and the kubelet has fallen silent too"""
+    """no beat for 2 intervals, and the kubelet has fallen silent too; or beats, and no kubelet for 5 minutes"""
 
 
 def silence(node: NodeView) -> timedelta:
     """How long no beat has come, as far as this operator can know."""
     return node.beat.age if node.beat else node.leading_for
+
+
+def late(node: NodeView, interval: timedelta) -> bool:
+    """Whether the next beat should have come. `interval` is the installation's, for a device that has not reported."""
+    stale, _ = _limits(node.beat.interval if node.beat else interval)
+    return silence(node) >= stale
+
+
+def kubelet_down(node: NodeView) -> bool:
+    """Whether the kubelet has been away for so long that beats alone make the device no use."""
+    return node.kubelet_lost_for >= KUBELET_DOWN
+
+
+def lost_for(node: NodeView) -> timedelta:
+    """How long agent or, once it is down, kubelet has been silent, as far as this operator can know."""
+    return max(silence(node), node.kubelet_lost_for) if kubelet_down(node) else silence(node)
 
 
 def out_of_service(node: NodeView) -> bool:
@@ -52,11 +73,12 @@ def kubelet_silent(node: NodeView) -> bool:
 
 def liveness(node: NodeView, interval: timedelta) -> Liveness:
     """The device's liveness. `interval` is the installation's, for a device that has not reported yet."""
-    silent = silence(node)
-    stale, dead = _limits(node.beat.interval if node.beat else interval)
-    if silent < stale:
+    if kubelet_down(node):
+        return Liveness.DEAD
+    if not late(node, interval):
         return Liveness.FRESH if node.beat else Liveness.UNKNOWN
-    return Liveness.DEAD if silent >= dead and kubelet_silent(node) else Liveness.STALE
+    _, dead = _limits(node.beat.interval if node.beat else interval)
+    return Liveness.DEAD if silence(node) >= dead and kubelet_silent(node) else Liveness.STALE
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ from typing import Final
 
 from edgewise.api import ConditionStatus
 from edgewise.domain.conditions import named
-from edgewise.domain.liveness import Liveness, liveness, out_of_service, silence
+from edgewise.domain.liveness import DEAD_REASONS, Liveness, liveness, lost_for, out_of_service, silence
 from edgewise.domain.views import NodeView
 
 FEWEST: Final = 5
@@ -109,7 +109,7 @@ def _is_going(node: NodeView, interval: timedelta) -> bool:
 def _heard_last(node: NodeView, now: datetime) -> datetime:
     """When the device was last heard, as far as is known: a restarted operator has only what its status says."""
     if node.beat is not None:
-        return now - node.beat.age
+        return now - lost_for(node)
     ready = named(node.status.conditions, "Ready")
-    known = ready is not None and ready.reason in ("Dead", "Stale")
+    known = ready is not None and ready.reason in (*DEAD_REASONS, "Stale")
     return ready.last_transition_time if ready and known else now - node.leading_for

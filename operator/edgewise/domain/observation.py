@@ -11,7 +11,7 @@ from edgewise.api import Attempt, Outcome, ResultsState
 from edgewise.domain.attempts import BAD_ENDS, UNDER_WAY, Finding, classify
 from edgewise.domain.conditions import shortened
 from edgewise.domain.draft import Draft
-from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, out_of_service, silence
+from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, lost_for, out_of_service
 from edgewise.domain.massloss import waited_for_until
 from edgewise.domain.views import NodeView, PodPhase, PodView
 
@@ -194,7 +194,7 @@ def _device_lost(draft: Draft, name: str) -> Finding | None:
         return _gone_device(draft, name, timedelta(seconds=patience))
     if not is_dead(draft, name):
         return None
-    silent = silence(node)
+    silent = lost_for(node)
     if silent < timedelta(seconds=patience):
         draft.wake_in(timedelta(seconds=patience) - silent)
         return None

@@ -108,6 +108,8 @@ class NodeView:
     """read only while no fresh beat comes; None: not read"""
     leading_for: timedelta
     """how long this operator has led, so how long it could have received a beat"""
+    kubelet_lost_for: timedelta = timedelta()
+    """how long Kubernetes has had no contact with the kubelet, as far as this operator can know; 0 while it has"""
 
 
 @dataclass(frozen=True, slots=True)
