@@ -102,6 +102,12 @@ class Uploader:
         """Look again for what is waiting."""
         self._wake.set()
 
+    def try_now(self) -> None:
+        """The way home seems to be there again: try the gateway at once, however long it could not be reached."""
+        self._gateway_backoff.succeeded()
+        self._gateway_not_before = 0.0
+        self._wake.set()
+
     def _wake_soon(self) -> None:
         """The same from a thread."""
         if self._loop is not None:
