@@ -174,8 +174,8 @@ def _on_its_device(draft: Draft, pod: PodView, found: Finding) -> Finding:
         return found
     volume = node.beat.volumes.get(pod.uid)
     if volume and volume.over_limit:
-        remedy = "write less, or raise spec.outputs.sizeLimit of the EdgeApp"
-        return Finding(Outcome.FAILED, "OutputsTooLarge", f"{volume.message or 'its outputs are too large'}; {remedy}")
+        unsaid = "its outputs are too large: write less, or raise spec.outputs.sizeLimit of the EdgeApp"
+        return Finding(Outcome.FAILED, "OutputsTooLarge", volume.message or unsaid)
     celsius, critical = node.beat.metrics.celsius, node.spec.thermal.critical_celsius
     if draft.job.spec.placement.evict_when_hot and celsius is not None and celsius >= critical:
         return Finding(Outcome.DISRUPTED, "Hot", f"{pod.node} is at {celsius:.0f} °C, critical {critical:.0f} °C")
