@@ -83,7 +83,7 @@ def _agents(fleet: Fleet) -> list[Agent]:
 
 
 def _is_agent(process: psutil.Process) -> bool:
-    return any("edgewise-agent" in word for word in process.cmdline())
+    return "edgewise_agent.main" in process.cmdline()
 
 
 @contextmanager
