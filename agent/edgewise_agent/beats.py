@@ -26,6 +26,8 @@ from edgewise_agent.wire import Beat, BeatAnswer
 
 DEBOUNCE_SECONDS: Final = 0.2
 """Changes within this time travel in one beat."""
+BOOT_CHARACTERS: Final = 12
+"""Of a random id: enough to tell two processes of one device apart."""
 LEAST_SECONDS: Final = 1.0
 """Between two beats, however much changes."""
 
@@ -74,7 +76,7 @@ class Beats:
         self._uplink = uplink
         self._on_contact = on_contact
         self._bundles = bundles
-        self._boot = uuid.uuid4().hex
+        self._boot = uuid.uuid4().hex[:BOOT_CHARACTERS]
         self._sequence = 0
         self._wake = asyncio.Event()
         self._backoff = Backoff(1, max(1.0, settings.beat_seconds))
