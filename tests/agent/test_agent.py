@@ -183,7 +183,7 @@ async def test_results_go_home_as_soon_as_a_beat_does(bench: Bench) -> None:
         bench.cluster.faults.clear()
         back_at = time.monotonic()
         await bench.volume(pod, VolumeState.DONE)
-        assert time.monotonic() - back_at < waits()[-1], "no try was due by itself yet"
+        assert time.monotonic() - back_at < waits()[-1] / 2, "no try was due by itself yet"
 
 
 async def test_a_pods_results_come_home(bench: Bench) -> None:

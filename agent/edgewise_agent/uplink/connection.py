@@ -24,7 +24,7 @@ from edgewise_agent.wire import SESSION_COOKIE, Problem
 
 CONNECT_SECONDS: Final = 5.0
 MOST_AT_ONCE_BYTES: Final = 1024
-"""What fits into a packet with its headers."""
+"""What fits into a packet with its headers, of which a session's are short."""
 MOST_ANSWER_BYTES: Final = 32 * 2**20
 """More than the longest answer of the wire: an upload's status that lists 100,000 missing blobs."""
 

@@ -1,6 +1,7 @@
 """The operator's process: waits to lead, then runs the watches, the intake of beats and the cycle together.
 
-Owns start and stop. If any part ends, all end, and kubelet starts the process anew: state is in the API.
+Owns start and stop. If any part ends, all end, and kubelet starts the process anew, or after a lost Lease it does so
+itself: state is in the API.
 """
 
 import argparse

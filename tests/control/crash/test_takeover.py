@@ -50,7 +50,7 @@ async def test_the_second_takes_over_when_the_first_hangs(arena: Arena, figures:
             await until(lambda: observer.phase("later") == "Succeeded", "the second goes on")
             assert len(first.decisions) == acted, "one that is back from the dead decides nothing"
         await arena.start("last", "plain", 0.1)
-        await until(lambda: observer.phase("last") == "Succeeded", "the first leads again")
+        await until(lambda: observer.phase("last") == "Succeeded", "the first leads again", 40)
         assert not leader.codes, "its container never ended: kubelet would start it ever later"
     arena.check()
     figures("death of the first operator to the second's first decision", took, TAKEN_OVER_WITHIN_SECONDS, "s")
