@@ -158,7 +158,7 @@ def _brief(session: str) -> dict[str, str]:
 
 
 class _InOnePiece(HTTPSConnection):
-    """Sends headers and body of a short request together: one TLS record, one packet and one acknowledgement for two."""
+    """Sends headers and body of a short request together: a packet, a TLS record and an acknowledgement less."""
 
     _held: list[bytes] | None = None
 
