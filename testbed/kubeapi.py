@@ -1,4 +1,4 @@
-"""A small client of the fleet's API server over HTTPS with the administrator's certificate.
+"""A small client of an API server over HTTPS with the administrator's certificate.
 
 Raw dictionaries in and out, one connection a call: enough for the testbed's own
 needs, without a kubectl process each time.
@@ -7,6 +7,7 @@ needs, without a kubectl process each time.
 import http.client
 import json
 import ssl
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,12 +18,12 @@ Body = dict[str, Any]
 
 
 class KubeApi:
-    """Calls the API server at `server`."""
+    """Calls the API server at `server`, whose keys are in the folder `keys`."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, keys: Path = paths.KEYS) -> None:
         self._host = urlsplit(server).netloc
-        self._tls = ssl.create_default_context(cafile=str(paths.KEYS / "ca.crt"))
-        self._tls.load_cert_chain(str(paths.KEYS / "admin.crt"), str(paths.KEYS / "admin.key"))
+        self._tls = ssl.create_default_context(cafile=str(keys / "ca.crt"))
+        self._tls.load_cert_chain(str(keys / "admin.crt"), str(keys / "admin.key"))
 
     def get(self, path: str) -> Body:
         """The object or list at `path`."""

@@ -1,7 +1,8 @@
 """The fleet: one for the whole run, taken as it is or started, and then ended again.
 
 A failing test shows what the cluster and the devices said. With two processes (`make test`), one has all tests of the
-fleet, in their order; the other has the rest, and gives way, since tests of the fleet measure times.
+fleet, in their order; the other has the rest, and gives way, since tests of the fleet measure times. Tests that need no
+more than an API server have one of their own, so that they run beside the fleet's.
 """
 
 import os
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from testbed import Fleet, FleetError, paths
+from testbed import Fleet, FleetError
+from testbed.apiserver import api_server
 from tests.figures import Figures, taken
 
 SOAK = int(os.environ.get("EDGEWISE_SOAK", "0"))
@@ -25,29 +27,36 @@ settings.load_profile("edgewise")
 _TAIL_LINES = 15
 _WORKER = "PYTEST_XDIST_WORKER" in os.environ
 _PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
-_FLEET = ("tests/api/", "tests/chart/", "tests/control/", "tests/examples/", "tests/fleet/")
+_FLEET = "tests/fleet/"
 """Where tests may need the fleet."""
+_API_SERVER = ("tests/api/", "tests/chart/", "tests/control/", "tests/examples/")
+"""Where tests may need an API server."""
 _GIVES_WAY = 10
 """By how much the niceness of what is no test of the fleet is raised."""
 
 
-class _OneFleet(LoadScopeScheduling):  # type: ignore[misc] # the library is untyped
-    """Deals the tests out by file, but all that may need the fleet to one process: it has one life of the fleet."""
+class _OneOfEach(LoadScopeScheduling):  # type: ignore[misc] # the library is untyped
+    """Deals the tests out by file, but all that may need the fleet to one process, and the API server likewise."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "fleet" if nodeid.startswith(_FLEET) else nodeid.split("::", 1)[0]
+        shared = _FLEET if nodeid.startswith(_FLEET) else "API server" if nodeid.startswith(_API_SERVER) else None
+        return shared or nodeid.split("::", 1)[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """Has tests dealt out so."""
-    return _OneFleet(config, log)
+    """Has tests dealt out so, in the order in which they are collected."""
+    config.option.loadscopereorder = False
+    return _OneOfEach(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuses a test of the fleet in a folder whose tests may run beside it."""
-    astray = [item.nodeid for item in items if _needs_fleet(item) and not item.nodeid.startswith(_FLEET)]
-    if astray:
-        raise pytest.UsageError(f"tests of the fleet are below {', '.join(_FLEET)} only: move {', '.join(astray)}")
+    """Puts what takes longest first, and refuses a test that is where nobody expects what it needs."""
+    for fixture, folders in (("fleet", (_FLEET,)), ("kubeconfig", _API_SERVER)):
+        astray = [one.nodeid for one in items if _needs(one, fixture) and not one.nodeid.startswith(folders)]
+        if astray:
+            raise pytest.UsageError(f"what needs `{fixture}` is below {', '.join(folders)}: move {', '.join(astray)}")
+    if _WORKER:
+        items.sort(key=lambda item: (not item.nodeid.startswith(_FLEET), not item.nodeid.startswith(_API_SERVER)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,8 +67,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     return (yield)
 
 
-def _needs_fleet(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and "fleet" in item.fixturenames
+def _needs(item: pytest.Item, fixture: str) -> bool:
+    return isinstance(item, pytest.Function) and fixture in item.fixturenames
 
 
 @pytest.fixture
@@ -90,9 +99,16 @@ def fleet() -> Iterator[Fleet]:
 
 
 @pytest.fixture(scope="session")
-def kubeconfig(fleet: Fleet) -> Path:
-    """What reaches the fleet's API server."""
-    return paths.KUBECONFIG
+def programs() -> None:
+    """kubectl, helm and Kubernetes' own, built and in .testbed/bin."""
+    Fleet().build()
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(programs: None) -> Iterator[Path]:
+    """What reaches an API server that has no devices, with an administrator's rights."""
+    with api_server() as path:
+        yield path
 
 
 @pytest.hookimpl(hookwrapper=True)

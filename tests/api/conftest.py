@@ -1,4 +1,4 @@
-"""The fleet's API server for the tests of the kinds."""
+"""An API server for the tests of the kinds."""
 
 import time
 from collections.abc import Iterator
@@ -20,10 +20,7 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 @pytest.fixture(scope="session")
 def cluster(kubeconfig: Path) -> Iterator[Cluster]:
-    """The cluster with the kinds as this checkout declares them, and a namespace for the tests alone.
-
-    The kinds stay: an Edgewise that is installed in the cluster may need them.
-    """
+    """The cluster with the kinds as this checkout declares them, and a namespace for the tests alone."""
     with config.new_client_from_config(config_file=str(kubeconfig)) as api:
         cluster = Cluster(api, f"edgewise-kinds-{uuid4().hex[:8]}")
         for kind in KINDS:
@@ -58,10 +55,7 @@ def _served(cluster: Cluster, kind: Kind) -> bool:
 
 @pytest.fixture(scope="session")
 def stored(cluster: Cluster) -> Iterator[dict[str, str]]:
-    """The name of a real object of each kind, by kind, for tests of what exists already.
-
-    An Edgewise in the cluster leaves them alone: the job is suspended, the device has no Node.
-    """
+    """The name of a real object of each kind, by kind, for tests of what exists already."""
     name = f"edgewise-kinds-{uuid4().hex[:8]}"
     for kind in KINDS:
         cluster.create(kind, named(EXAMPLES[kind.name][0], name), dry_run=False)

@@ -9,13 +9,11 @@ import pytest
 import yaml
 from edgewise.api.generate import crd_files, find_helm
 
-from testbed import Fleet
-
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def checkout(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the generated files are made from, and helm on PATH."""
     helm = find_helm(ROOT)
     if helm is None:
@@ -32,7 +30,7 @@ def generate(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-def test_what_is_checked_in_is_what_would_be_generated() -> None:
+def test_what_is_checked_in_is_what_would_be_generated(programs: None) -> None:
     assert generate(ROOT, "--check").returncode == 0, generate(ROOT, "--check").stdout
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from edgewise.api.generate import find_helm
 
-from testbed import Fleet
 from tests.api.conftest import cluster
 from tests.chart.rendering import Helm
 
@@ -15,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def helm(fleet: Fleet) -> Helm:
+def helm(programs: None) -> Helm:
     """helm, at work on the chart of this checkout."""
     path = find_helm(ROOT)
     if path is None:

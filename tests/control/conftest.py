@@ -1,4 +1,4 @@
-"""The operator's own client on the fleet's API server, and a namespace for each test."""
+"""The operator's own client on an API server, and a namespace for each test."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from edgewise.kube.client import KubeClient
 
-from testbed import Fleet, paths
+from testbed import paths
+from tests.api.cluster import kubectl
 
 
 @pytest_asyncio.fixture
@@ -21,11 +22,11 @@ async def client(kubeconfig: Path) -> AsyncIterator[KubeClient]:
 
 
 @pytest.fixture(scope="session")
-def kinds(fleet: Fleet) -> None:
+def kinds(kubeconfig: Path) -> None:
     """Edgewise's kinds, served."""
     definitions = str(paths.CHECKOUT / "crds")
-    fleet.kubectl("apply", "--server-side", "--force-conflicts", "--filename", definitions)
-    fleet.kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", definitions)
+    kubectl(kubeconfig, "apply", "--server-side", "--force-conflicts", "--filename", definitions)
+    kubectl(kubeconfig, "wait", "--for=condition=Established", "--timeout=30s", "--filename", definitions)
 
 
 @pytest_asyncio.fixture

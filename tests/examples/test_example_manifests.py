@@ -1,13 +1,15 @@
 """The examples' manifests as a real API server takes them: every field is known, and their parts name each other."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import yaml
 
-from testbed import Fleet
+from tests.api.cluster import kubectl
 from tests.examples.conftest import ROOT
 
 EXAMPLES = ("surveillance", "vehicles")
@@ -15,14 +17,10 @@ EXAMPLES = ("surveillance", "vehicles")
 Kubectl = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def kubectl(fleet: Fleet) -> Kubectl:
-    """kubectl for the fleet; returns what it prints."""
-
-    def run(*arguments: str, given: str | None = None) -> str:
-        return fleet.kubectl(*arguments, stdin=given)
-
-    return run
+@pytest.fixture(scope="module", name="kubectl")
+def kubectl_(kubeconfig: Path) -> Kubectl:
+    """kubectl for the API server; returns what it prints."""
+    return partial(kubectl, kubeconfig)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,7 @@ def rendered(request: pytest.FixtureRequest, kubectl: Kubectl) -> str:
 
 def test_the_api_server_takes_them(kubectl: Kubectl, namespace: str, rendered: str) -> None:
     ours = rendered.replace("namespace: demo\n", f"namespace: {namespace}\n")
-    created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", given=ours)
+    created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", stdin=ours)
     assert sorted(line.split("/")[0].split(".")[0] for line in created.splitlines()) == [
         "configmap",
         "edgeapp",
@@ -66,5 +64,5 @@ def test_their_parts_name_each_other(rendered: str) -> None:
 def test_the_api_server_takes_the_one_with_a_bundle(kubectl: Kubectl, namespace: str) -> None:
     rendered = kubectl("kustomize", str(ROOT / "examples/sharpness"))
     ours = rendered.replace("namespace: demo\n", f"namespace: {namespace}\n")
-    created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", given=ours)
+    created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", stdin=ours)
     assert len(created.splitlines()) == 2

@@ -29,6 +29,7 @@ class Arena:
     """The place. `starts` are the operators that have begun, in their order."""
 
     client: KubeClient
+    kubeconfig: Path
     namespace: str
     folder: Path
     observer: Observer
@@ -42,7 +43,9 @@ class Arena:
     async def operator(self, pod: str, treatment: Treatment) -> AsyncIterator[Container]:
         """An operator in that pod, for as long as the block lasts."""
         label = f"{TAINT}={self.namespace}"
-        container = Container(Identity(self.namespace, pod, label, self.folder), treatment, self.starts.append)
+        container = Container(
+            Identity(self.namespace, pod, label, self.folder, self.kubeconfig), treatment, self.starts.append
+        )
         self.containers[pod] = container
         running = asyncio.create_task(container.run(), name=f"container of {pod}")
         self.players.append(running)
@@ -96,7 +99,7 @@ class Arena:
 
 
 @asynccontextmanager
-async def arena(client: KubeClient, namespace: str, folder: Path) -> AsyncIterator[Arena]:
+async def arena(client: KubeClient, kubeconfig: Path, namespace: str, folder: Path) -> AsyncIterator[Arena]:
     """An arena in `namespace`, without operators yet. Leaves nothing behind."""
     devices = {f"{namespace}-{number}": Device(f"{namespace}-{number}", speed) for number, speed in enumerate(SPEEDS)}
     try:
@@ -112,7 +115,7 @@ async def arena(client: KubeClient, namespace: str, folder: Path) -> AsyncIterat
         tokens["gateway"] = await door.token("edgewise-gateway")
         observer = Observer(lambda name: played.reachable(name))  # noqa: PLW0108 - `played` is made of the observer
         played = Devices(client, namespace, door, observer, tokens, devices)
-        place = Arena(client, namespace, folder, observer, played, containers=containers)
+        place = Arena(client, kubeconfig, namespace, folder, observer, played, containers=containers)
         pods, jobs = observer.reflectors(client, namespace)
         place.players += [asyncio.create_task(part) for part in (pods.run(), jobs.run(), played.run())]
         try:

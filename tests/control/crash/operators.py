@@ -28,12 +28,13 @@ LAUNCH: Final = "import sys, edgewise.control.main as m; print('loaded', flush=T
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Where an operator runs and which pod it is taken for."""
+    """Where an operator runs, which pod it is taken for, and how its API server is reached."""
 
     namespace: str
     pod: str
     edge_label: str
     folder: Path
+    kubeconfig: Path
 
 
 class Operator:
@@ -44,7 +45,7 @@ class Operator:
         self.intake_port, self.http_port = _free_ports(2)
         self.loading_seconds = 0.0
         self.released_at = 0.0
-        self._proxy = Proxy(treatment)
+        self._proxy = Proxy(treatment, identity.kubeconfig)
         self._process: asyncio.subprocess.Process | None = None
 
     async def launch(self) -> None:

@@ -5,20 +5,18 @@ Plain HTTP on loopback in front, the administrator's TLS behind. It changes noth
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 import aiohttp
 import yarl
 from aiohttp import web
+from kubernetes.aio import client, config
 from msgspec import json
-
-from testbed import paths
-from testbed.controlplane import API
 
 PASSED_ON: Final = ("Accept", "Content-Type", "User-Agent")
 LARGEST_BODY: Final = 64 * 2**20
@@ -90,16 +88,20 @@ class Treatment:
 class Proxy:
     """One proxy on a port of its own, for one operator process: nothing of a dead process reaches the next one's."""
 
-    def __init__(self, treatment: Treatment) -> None:
+    def __init__(self, treatment: Treatment, kubeconfig: Path) -> None:
         self._treatment = treatment
+        self._kubeconfig = kubeconfig
+        self._upstream = ""
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
         self.url = ""
 
     async def start(self) -> None:
         """Listen on a free port of loopback; `url` is its address then."""
-        trust = ssl.create_default_context(cafile=str(paths.KEYS / "ca.crt"))
-        trust.load_cert_chain(paths.KEYS / "admin.crt", paths.KEYS / "admin.key")
+        configuration = client.Configuration()
+        await config.load_kube_config(config_file=str(self._kubeconfig), client_configuration=configuration)
+        self._upstream = configuration.host
+        trust = client.ApiClient(configuration).rest_client.ssl_context
         connector = aiohttp.TCPConnector(ssl=trust, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**22)
         application = web.Application(client_max_size=LARGEST_BODY)
@@ -118,7 +120,7 @@ class Proxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         question = Question(request.method, request.path, dict(request.query), await request.read())
-        upstream = yarl.URL(API + request.raw_path, encoded=True)
+        upstream = yarl.URL(self._upstream + request.raw_path, encoded=True)
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
         try:
             if question.watches:
