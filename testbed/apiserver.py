@@ -1,7 +1,7 @@
 """An API server by itself, without devices: for tests that need nothing of a fleet, beside one that runs.
 
-With etcd and the controller manager, so that namespaces end and what has lost its owner is collected. All of it ends
-with the process that started it, however that ends.
+With etcd, controller manager and scheduler: namespaces end, what has lost its owner is collected, and pods are bound to
+nodes that somebody plays. All of it ends with the process that started it, however that ends.
 """
 
 import shutil
@@ -42,7 +42,8 @@ def api_server(address: str = "127.0.0.1", api_port: int = 16443, etcd_port: int
             return api.ready()
 
         wait_until(ready, "the API server is ready", seconds=60)
-        stack.enter_context(_running(components.controller_manager(), folder))
+        for command in (components.controller_manager(), components.scheduler()):
+            stack.enter_context(_running(command, folder))
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         wait_until(lambda: api.get(account), "the controllers work", seconds=60)
         yield place.kubeconfig
