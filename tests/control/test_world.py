@@ -181,13 +181,13 @@ def test_power_lost_before_the_containers_start_was_kept_strands_the_pod() -> No
 
 def test_a_refused_pod_waits_longer_each_time() -> None:
     world = World(Installation())
-    world.pod_refused("j", "no")
+    world.refused("j", "no")
     first = world.refusals["j"]
-    world.pod_refused("j", "no")
+    world.refused("j", "no")
     second = world.refusals["j"]
     assert (first.times, second.times) == (1, 2)
     assert second.retry_at > first.retry_at
-    world.pod_taken("j")
+    world.taken("j")
     assert world.snapshot().refusals == {}
 
 
