@@ -145,6 +145,8 @@ class Small:
                     one = rng.choice(going_on)
                     end = ended(rng.choice(("Complete", "Complete", "Failed")), self.now)
                     self.runs[one.key] = replace(one, status=end, resource_version=self._next())
+                    if rng.random() < 0.5:
+                        self.watch()
             case Verb.DELETE_RUN:
                 told = self.cron.status.last_schedule_time
                 runs = [found for one in self.runs.values() if (found := run_of(self.cron, one))]
@@ -225,19 +227,20 @@ def _minute(key: Key) -> datetime | None:
     return datetime.fromtimestamp(60 * int(rest), UTC) if rest.isdigit() else None
 
 
-def small(schedule: tuple[str, str | None], **spec: Any) -> Small:
-    return Small(NOW, cron(spec={"schedule": schedule[0], "timeZone": schedule[1], **spec}, created_at=NOW - MINUTE))
+def small(schedule: tuple[str, str | None], kept: int) -> Small:
+    limits = {"successfulJobsHistoryLimit": kept, "failedJobsHistoryLimit": kept}
+    return Small(NOW, cron(spec={"schedule": schedule[0], "timeZone": schedule[1], **limits}, created_at=NOW - MINUTE))
 
 
 steps = st.tuples(st.sampled_from([*Verb, *(Verb.PASS,) * 8, *(Verb.MINUTES_GO_BY,) * 4]), st.integers(0, 2**16))
 
 
-@given(script=st.lists(steps, max_size=60), schedule=st.sampled_from(SCHEDULES))
+@given(script=st.lists(steps, max_size=60), schedule=st.sampled_from(SCHEDULES), kept=st.integers(0, 2))
 @settings(max_examples=SOAK or 200)
 def test_whatever_happens_no_time_is_run_twice_and_none_is_lost(
-    script: list[tuple[Verb, int]], schedule: tuple[str, str | None]
+    script: list[tuple[Verb, int]], schedule: tuple[str, str | None], kept: int
 ) -> None:
-    world = small(schedule)
+    world = small(schedule, kept)
     for verb, seed in script:
         world.step(verb, Random(seed))  # noqa: S311
         assert len(set(world.created)) == len(world.created), "a run was made twice"
@@ -245,12 +248,18 @@ def test_whatever_happens_no_time_is_run_twice_and_none_is_lost(
     world.check()
 
 
-faults = st.sampled_from([Verb.CRASHING_PASS, Verb.CRASHING_PASS, Verb.PASS_WITH_LOST_ANSWERS, Verb.END_RUN])
+faults = st.sampled_from(
+    [Verb.CRASHING_PASS, Verb.CRASHING_PASS, Verb.PASS_WITH_LOST_ANSWERS, Verb.END_RUN, Verb.END_RUN]
+)
 
 
-@given(script=st.lists(st.lists(st.tuples(faults, st.integers(0, 2**16)), max_size=5), min_size=1, max_size=30))
-def test_while_the_clock_goes_on_every_time_is_run_whatever_crashes(script: list[list[tuple[Verb, int]]]) -> None:
-    world = small(("* * * * *", None))
+@given(
+    st.lists(st.lists(st.tuples(faults, st.integers(0, 2**16)), max_size=6), min_size=1, max_size=30), st.integers(0, 2)
+)
+def test_while_the_clock_goes_on_every_time_is_run_whatever_crashes(
+    script: list[list[tuple[Verb, int]]], kept: int
+) -> None:
+    world = small(("* * * * *", None), kept)
     for minute in script:
         for verb, seed in minute:
             world.step(verb, Random(seed))  # noqa: S311
