@@ -5,7 +5,7 @@ so it is the same after a crash, and the API server refuses the second of two.
 """
 
 from base64 import b32encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -32,16 +32,17 @@ class Run:
     job: JobView
     scheduled_time: datetime | None
     """None: it was asked for by an annotation"""
+    succeeded: bool = field(init=False)
+    """whether it has ended well"""
+
+    def __post_init__(self) -> None:
+        ended_well = self.job.finished and holds(self.job.status.conditions, "Complete")
+        object.__setattr__(self, "succeeded", ended_well)
 
     @property
     def name(self) -> str:
         """The name of its EdgeJob."""
         return self.job.key.name
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it has ended well."""
-        return holds(self.job.status.conditions, "Complete")
 
     @property
     def age_order(self) -> tuple[datetime, str]:
