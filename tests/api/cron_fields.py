@@ -22,7 +22,7 @@ from tests.api.values import (
 
 SCHEDULE: Final = ruled(
     text(
-        "* " * 4 + "1," * 59 + "1" * 2,
+        "* " * 4 + "1," * 59 + "1 ",
         *("* * * * *", "*/5 0-23/2 1,15 JAN-mar mon-Fri", "0 2 ? * 7", "0 0 L * 1#2", "0 0 LW * 5L"),
         *("59 23 31 12 6", " 0  0  *  *  * ", "@hourly", "@Daily", "@midnight", "@weekly", "@monthly", "@yearly"),
         "@annually",

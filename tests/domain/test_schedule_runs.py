@@ -21,16 +21,12 @@ def minutes(count: float) -> timedelta:
 
 def settled(**values: Any) -> EdgeCronJobStatus:
     """A status in which the schedule is known since 11:30, and the run of 11:55 was the last."""
-    return EdgeCronJobStatus(
-        **(
-            {
-                "schedule": TEXT,
-                "schedule_since": NOW - minutes(30),
-                "last_schedule_time": NOW - minutes(5),
-            }
-            | values
-        )
-    )
+    known: dict[str, Any] = {
+        "schedule": TEXT,
+        "schedule_since": NOW - minutes(30),
+        "last_schedule_time": NOW - minutes(5),
+    }
+    return EdgeCronJobStatus(**(known | values))
 
 
 def ended(condition: str, at: datetime) -> EdgeJobStatus:
@@ -49,7 +45,8 @@ def run(at: datetime | str, of: CronView | None = None, **values: Any) -> JobVie
     of = of or cron()
     name = at if isinstance(at, str) else scheduled_key(of, at).name
     created = NOW if isinstance(at, str) else at
-    return job(**({"name": name, "uid": f"uid-{name}", "cron_uid": of.uid, "created_at": created} | values))
+    view: dict[str, Any] = {"name": name, "uid": f"uid-{name}", "cron_uid": of.uid, "created_at": created}
+    return job(**(view | values))
 
 
 def going_on(*runs: JobView) -> dict[str, Any]:
