@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import json
 
+from tests.domain.builders import CRON_UID
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -188,6 +190,21 @@ def test_a_refused_pod_waits_longer_each_time() -> None:
     assert (first.times, second.times) == (1, 2)
     assert second.retry_at > first.retry_at
     world.taken("j")
+    assert world.snapshot().refusals == {}
+
+
+def test_a_corrected_cron_job_is_offered_again_at_once() -> None:
+    def cron(version: int, generation: int) -> dict[str, Any]:
+        meta = {"name": "c", "namespace": "n", "uid": CRON_UID, "resourceVersion": str(version)}
+        spec = {"schedule": "@daily", "jobTemplate": {"spec": {"appRef": {"name": "faces"}}}}
+        return {"metadata": meta | {"generation": generation}, "spec": spec}
+
+    world = World(Installation())
+    world.saw("edgecronjobs", cron(1, 1))
+    world.refused(CRON_UID, "no")
+    world.saw("edgecronjobs", cron(2, 1))
+    assert CRON_UID in world.snapshot().refusals, "its status was written"
+    world.saw("edgecronjobs", cron(3, 2))
     assert world.snapshot().refusals == {}
 
 
