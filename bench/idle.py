@@ -28,6 +28,8 @@ from testbed.progress import step
 DAY_SECONDS: Final = 86_400
 MB: Final = 1e6
 TABLE: Final = "edgewise_bench"
+NO_TABLE: Final = f"add table ip {TABLE}\ndelete table ip {TABLE}\n"
+"""Removes the table, whether it is there or not."""
 LINK: Final = "eth0"
 
 
@@ -83,7 +85,7 @@ def _agents(fleet: Fleet) -> list[Agent]:
 
 
 def _is_agent(process: psutil.Process) -> bool:
-    return any("edgewise-agent" in word for word in process.cmdline())
+    return "edgewise_agent.main" in process.cmdline()
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _counting(agents: list[Agent]) -> Iterator[None]:
     """Counters of each agent's packets over its device's link."""
     try:
         for one in agents:
-            rules = f"""
+            rules = f"""{NO_TABLE}
                 table ip {TABLE} {{
                     counter up {{}}
                     counter down {{}}
@@ -106,7 +108,7 @@ def _counting(agents: list[Agent]) -> Iterator[None]:
         yield
     finally:
         for one in agents:
-            _nft(one.device, f"destroy table ip {TABLE}")
+            _nft(one.device, "--file -", stdin=NO_TABLE)
 
 
 def _nft(device: str, command: str, *options: str, stdin: str | None = None) -> str:

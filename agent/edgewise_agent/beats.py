@@ -26,6 +26,8 @@ from edgewise_agent.wire import Beat, BeatAnswer
 
 DEBOUNCE_SECONDS: Final = 0.2
 """Changes within this time travel in one beat."""
+BOOT_CHARACTERS: Final = 12
+"""Of a random id: enough to tell two processes of one device apart."""
 LEAST_SECONDS: Final = 1.0
 """Between two beats, however much changes."""
 
@@ -62,19 +64,19 @@ class Beats:
         table: VolumeTable,
         benchmarker: Benchmarker,
         uplink: Uplink,
-        on_first_answer: Callable[[], None],
+        on_contact: Callable[[], None],
         bundles: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        """`bundles` says which ones the device holds."""
+        """`on_contact` is called when answers begin to come, or come again; `bundles` says which are held."""
         self._settings = settings
         self._clock = clock
         self._meter = meter
         self._table = table
         self._benchmarker = benchmarker
         self._uplink = uplink
-        self._on_first_answer = on_first_answer
+        self._on_contact = on_contact
         self._bundles = bundles
-        self._boot = uuid.uuid4().hex
+        self._boot = uuid.uuid4().hex[:BOOT_CHARACTERS]
         self._sequence = 0
         self._wake = asyncio.Event()
         self._backoff = Backoff(1, max(1.0, settings.beat_seconds))
@@ -91,6 +93,7 @@ class Beats:
     async def run(self) -> None:
         """Send beats until cancelled."""
         await asyncio.sleep(SHORTEST_WINDOW_SECONDS)
+        in_contact = False
         while True:
             started = time.monotonic()
             self._wake.clear()
@@ -98,15 +101,17 @@ class Beats:
                 answer = await asyncio.to_thread(self._send)
             except (Unreachable, MetricsUnreadable) as error:
                 self.failures += 1
+                in_contact = False
                 seconds = self._backoff.failed()
                 _log.warning("no beat, trying again in %.1f s: %s", seconds, error)
                 await asyncio.sleep(seconds)
                 continue
             self._backoff.succeeded()
-            first, self.last = self.last is None, Answered(answer, time.monotonic())
-            if first:
+            self.last = Answered(answer, time.monotonic())
+            if not in_contact:
                 _log.info("the operator at %s answers", self._settings.operator_url)
-                self._on_first_answer()
+                self._on_contact()
+                in_contact = True
             await self._until_due(started)
 
     async def _until_due(self, started: float) -> None:

@@ -91,7 +91,7 @@ class Agent:
             self._table,
             self._benchmarker,
             HttpUplink(self._operator),
-            self._answered.set,
+            self._in_contact,
             self._bundles.held,
         )
         self._pod_logs = PodLogs(settings, self._table)
@@ -161,6 +161,10 @@ class Agent:
         return Connection(
             url, ca_file=settings.ca_file, token_file=settings.token_file, read_seconds=read_seconds, kept=kept
         )
+
+    def _in_contact(self) -> None:
+        self._answered.set()
+        self._uploader.try_now()
 
     def _idleness(self) -> Idleness:
         sent, last = self._beats.sent, self._beats.last

@@ -92,4 +92,5 @@ def _cpu_seconds() -> tuple[float, float]:
 
 
 def _percent(part: float, whole: float) -> float:
-    return min(100.0, 100.0 * part / whole) if whole > 0 else 0.0
+    """With two decimals: more mean nothing, and go over the link each time."""
+    return round(min(100.0, 100.0 * part / whole), 2) if whole > 0 else 0.0

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -100,6 +100,12 @@ class Uploader:
 
     def wake(self) -> None:
         """Look again for what is waiting."""
+        self._wake.set()
+
+    def try_now(self) -> None:
+        """The way home seems to be there again: try the gateway at once, however long it could not be reached."""
+        self._gateway_backoff.succeeded()
+        self._gateway_not_before = 0.0
         self._wake.set()
 
     def _wake_soon(self) -> None:
@@ -256,7 +262,7 @@ class Uploader:
             self._table.spool.drop_plan(held.entry.volume_id)
             self._send_plan(held, self._said(held))
 
-    def _said(self, held: Held) -> tuple[UploadPlan, tuple[BlobStatus, ...]]:
+    def _said(self, held: Held) -> tuple[UploadPlan, deque[BlobStatus]]:
         """The volume's plan and what the gateway misses of it.
 
         Very many files take long to read, and their plan may wait for its turn at the gateway: others go meanwhile.
@@ -267,9 +273,9 @@ class Uploader:
             self._wake_soon()
             return self._plan_and_say(held)
 
-    def _plan_and_say(self, held: Held) -> tuple[UploadPlan, tuple[BlobStatus, ...]]:
+    def _plan_and_say(self, held: Held) -> tuple[UploadPlan, deque[BlobStatus]]:
         plan = self._table.spool.plan(held.entry.volume_id) or self._make_plan(held)
-        return plan, self._gateway.put_plan(held.entry.asked.job_uid, held.entry.pod_uid, plan).missing
+        return plan, deque(self._gateway.put_plan(held.entry.asked.job_uid, held.entry.pod_uid, plan).missing)
 
     def _send_ahead(self, held: Held) -> None:
         """Send what a running app has finished, and complete nothing. Raises `Unreachable`.
@@ -378,7 +384,7 @@ class Uploader:
             _log.warning("the plan of pod %s can't be kept, a restart reads its files again: %s", entry.pod_name, error)
         return plan
 
-    def _send_plan(self, held: Held, said: tuple[UploadPlan, tuple[BlobStatus, ...]]) -> None:
+    def _send_plan(self, held: Held, said: tuple[UploadPlan, deque[BlobStatus]]) -> None:
         plan, missing = said
         sources = {file.sha256: file for file in (*plan.logs, *plan.files)}
         logs = {file.sha256 for file in plan.logs if sources[file.sha256] is file}
@@ -391,7 +397,8 @@ class Uploader:
         sent = total - sum((sources[b.sha256].bytes_ - b.offset) * (copies[b.sha256] or 1) for b in missing)
         if not self._table.note_sending(held, sent):
             return
-        for blob in missing:
+        while missing:
+            blob = missing.popleft()  # what has been sent takes no memory any more
             spool, volume_id = self._table.spool, held.entry.volume_id
             root = spool.logs(volume_id) if blob.sha256 in logs else spool.files(volume_id)
             at = blob.offset

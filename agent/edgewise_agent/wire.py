@@ -227,7 +227,7 @@ def read_beat(body: bytes) -> Beat:
     return json.decode(plain, type=Beat)
 
 
-class PlannedFile(Struct, frozen=True, kw_only=True, rename="camel"):
+class PlannedFile(Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     """A file that the agent will send."""
 
     name: FileName
@@ -266,7 +266,7 @@ class UploadPlan(Struct, frozen=True, kw_only=True, rename="camel"):
     """whether the pod had no output volume: there are no files, and nobody waits for the logs"""
 
 
-class BlobStatus(Struct, frozen=True, kw_only=True, rename="camel"):
+class BlobStatus(Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     """How much of one blob the gateway holds safely. The next byte to send is at `offset`."""
 
     sha256: SHA256
@@ -284,7 +284,7 @@ class UploadStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     settled: bool = False
 
 
-class ResultFile(Struct, frozen=True, kw_only=True, rename="camel"):
+class ResultFile(Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
     """A file as it was stored. `rows` counts a CSV's records after its header; None for other files."""
 
     name: FileName

@@ -164,6 +164,28 @@ async def test_beats_pages_and_an_orderly_end(bench: Bench) -> None:
     assert "Traceback" not in agent.log.read_text()
 
 
+async def test_results_go_home_as_soon_as_a_beat_does(bench: Bench) -> None:
+    """After a long cut the gateway would be tried a minute later at worst, the operator within a beat."""
+    pod = Pod(bench.settings.kubelet_root)
+    async with bench.agent() as agent, connected(bench.settings) as kubelet:
+        await bench.serving()
+        await bench.beat(lambda _: True, "the first beat")
+        bench.cluster.faults += [Fault(method) for _ in range(200) for method in ("PUT", "POST")]
+        await kubelet.publish(pod)
+        pod.write(faces_csv="photo,x\n1,2\n")
+        await kubelet.unpublish(pod)
+
+        def waits() -> list[float]:
+            found = re.findall(r"results can't be sent now, trying again in ([0-9.]+) s", agent.log.read_text())
+            return [float(seconds) for seconds in found]
+
+        await until(lambda: waits() and waits()[-1] >= 8, "the waits to grow", 60)
+        bench.cluster.faults.clear()
+        back_at = time.monotonic()
+        await bench.volume(pod, VolumeState.DONE)
+        assert time.monotonic() - back_at < waits()[-1] / 2, "no try was due by itself yet"
+
+
 async def test_a_pods_results_come_home(bench: Bench) -> None:
     pod = Pod(bench.settings.kubelet_root)
     async with bench.agent(BEAT_SECONDS="60") as agent, connected(bench.settings) as kubelet:

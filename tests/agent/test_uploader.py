@@ -539,6 +539,16 @@ async def test_several_lanes_that_find_the_gateway_away_wait_once(device_: Devic
     assert QuickBackoff.waits <= 2
 
 
+async def test_a_way_home_that_is_back_is_tried_at_once(device_: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Backoff", lambda _first, _most: Backoff(3600, 3600))
+    pod = device_.pod(faces_csv="photo,x\n")
+    device_.cluster.faults.append(Fault("PUT"))
+    async with device_.uploading() as uploader:
+        await until(lambda: uploader._gateway_not_before > time.monotonic() + 60, "the gateway to be left alone")
+        uploader.try_now()
+        await until(lambda: device_.report(pod).state is VolumeState.DONE, "the volume to come home")
+
+
 async def test_a_volume_that_comes_later_is_sent_when_woken(device_: Device) -> None:
     async with device_.uploading() as uploader:
         await until(lambda: not uploader._wake.is_set(), "the uploader to wait")

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from edgewise.control.objects import decode_node, decode_pod
-from edgewise.control.world import Cache, PodSink, World
+from edgewise.control.objects import NodeObject, decode_node, decode_pod
+from edgewise.control.world import Cache, NodeSink, PodSink, World
 from edgewise.domain.views import Installation, Key, PodPhase
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,6 +206,33 @@ def test_a_corrected_cron_job_is_offered_again_at_once() -> None:
     assert CRON_UID in world.snapshot().refusals, "its status was written"
     world.saw("edgecronjobs", cron(3, 2))
     assert world.snapshot().refusals == {}
+
+
+def test_how_long_a_kubelet_has_been_away_is_known_without_any_clock_of_another() -> None:
+    def node(ready: str, version: int) -> NodeObject:
+        meta = {"name": "e", "uid": "u", "resourceVersion": str(version), "creationTimestamp": "2026-01-01T00:00:00Z"}
+        condition = {"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        return decode_node(json.encode({"metadata": meta, "status": {"conditions": [condition]}}))
+
+    def lost() -> float:
+        return world.snapshot().nodes["e"].kubelet_lost_for.total_seconds()
+
+    now = 100.0
+    world = World(Installation(), clock=lambda: now)
+    edge = {"name": "e", "uid": "u2", "resourceVersion": "1", "generation": 1}
+    world.saw("edgenodes", {"metadata": edge, "spec": {}})
+    NodeSink(world).replaced([node("Unknown", 1)], 1)
+    assert lost() == 0, "a new leader has only just seen it"
+    now = 160.0
+    NodeSink(world).replaced([node("Unknown", 2)], 2)
+    assert lost() == 60
+    NodeSink(world).changed(node("True", 3))
+    assert lost() == 0
+    NodeSink(world).changed(node("Unknown", 4))
+    down = {"type": "Ready", "status": "False", "reason": "KubeletDown", "message": "", "observedGeneration": 1}
+    told = {"conditions": [down | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+    world.saw("edgenodes", {"metadata": edge | {"resourceVersion": "2"}, "spec": {}, "status": told})
+    assert lost() == 300, "its predecessor has written that it was down"
 
 
 def test_the_images_of_a_node_are_known_by_their_full_names() -> None:

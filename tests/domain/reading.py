@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from edgewise.api import Attempt, EdgeJobStatus, Outcome
+from edgewise.api import Attempt, EdgeJobStatus, EdgeNodeStatus, Outcome
 from edgewise.domain.actions import CreatePod, DeletePod, PatchStatus, Plan
 from edgewise.domain.views import JobView, PodPhase
 
@@ -22,6 +22,12 @@ def status(plan: Plan) -> EdgeJobStatus:
     patches = [action for action in plan.actions if isinstance(action, PatchStatus) and action.plural == "edgejobs"]
     assert len(patches) == 1, plan.actions
     return EdgeJobStatus.model_validate(patches[0].new)
+
+
+def node_status(plan: Plan) -> EdgeNodeStatus:
+    """The device's status after a plan that writes to one device only."""
+    [patch] = [action for action in plan.actions if isinstance(action, PatchStatus) and action.plural == "edgenodes"]
+    return EdgeNodeStatus.model_validate(patch.new)
 
 
 def awaited(plan: Plan) -> bool:

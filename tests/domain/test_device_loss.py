@@ -31,6 +31,7 @@ from tests.domain.reading import (
     attempt,
     created,
     deleted,
+    node_status,
     reason,
     status,
 )
@@ -83,6 +84,27 @@ def test_a_device_without_kubelet_loses_its_job_though_its_agent_reports() -> No
     patient = job(spec={"disconnect": {"replaceAfterSeconds": 600}})
     plan = planned(jobs=(patient,), pods=(RUNNING,), nodes=(down, device("edge-2")))
     assert status(plan).attempts[0].outcome is Outcome.RUNNING
+
+
+def test_results_that_the_agent_sends_are_not_lost_with_the_kubelet() -> None:
+    spooled = wire.VolumeReport(pod_uid=DONE.uid, job_uid=JOB_UID, attempt=1, state=wire.VolumeState.SENDING)
+    down = device(kube=kube(ready=None), kubelet_lost_for=seconds(400), beat=beat(volumes=(spooled,)))
+    recorded = job(status=EdgeJobStatus(attempts=(attempt(1, Outcome.SUCCEEDED),)))
+    plan = planned(jobs=(recorded,), pods=(DONE,), nodes=(down, device("edge-2")))
+    assert created(plan) == []
+    assert "edgejobs" not in {action.plural for action in plan.actions if isinstance(action, PatchStatus)}
+    live = replace(down, beat=beat(volumes=(structs.replace(spooled, state=wire.VolumeState.LIVE),)))
+    plan = planned(jobs=(recorded,), pods=(DONE,), nodes=(live, device("edge-2")))
+    assert status(plan).attempts[0].outcome is Outcome.LOST, "without kubelet it is never unpublished"
+
+
+def test_a_device_that_is_down_counts_as_lost_once() -> None:
+    down = device(kube=kube(ready=None), kubelet_lost_for=seconds(300))
+    lost = node_status(planned(nodes=(down,)))
+    assert (lost.losses, lost.conditions[0].reason) == (1, "KubeletDown")
+    later = replace(down, status=lost, kubelet_lost_for=seconds(900), beat=beat(age=61, cpu=5))
+    dead = node_status(planned(nodes=(later,)))
+    assert (dead.losses, dead.conditions[0].reason) == (1, "Dead")
 
 
 def test_a_dead_agent_loses_no_job() -> None:

@@ -9,6 +9,7 @@ from edgewise.domain.actions import CreatePod, DeletePod, PatchStatus
 from edgewise.domain.attempts import hindrance
 from edgewise.domain.views import PodPhase, PodView, Refusal
 from edgewise_agent import wire
+from msgspec import structs
 
 from tests.domain.builders import (
     JOB_UID,
@@ -320,6 +321,10 @@ def test_outputs_over_their_limit_end_the_pod() -> None:
     nodes = (device(beat=beat(volumes=(volume,))),)
     plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=nodes)
     assert status(plan).attempts[0].reason == "OutputsTooLarge"
+    assert "raise spec.outputs.sizeLimit" in status(plan).attempts[0].message
+    full = device(beat=beat(volumes=(structs.replace(volume, message="the device is full: free some space on it"),)))
+    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=(full,))
+    assert status(plan).attempts[0].message == "the device is full: free some space on it"
     assert deleted(planned(jobs=(after(plan, job()),), pods=(RUNNING,), nodes=nodes)) == {RUNNING.uid}
 
 

@@ -58,6 +58,19 @@ def test_the_first_to_die_of_many_waits_for_the_others() -> None:
     assert found(first, *(device(f"edge-{n}", beat=beat(age=n)) for n in range(2, 7))) is None
 
 
+def test_many_kubelets_that_lose_their_contact_are_a_loss_before_the_first_is_down() -> None:
+    """All have lost it at once, which Kubernetes has seen within a quarter of a minute."""
+    silent = [
+        device(f"edge-{n}", kube=kube(ready=None), beat=beat(age=n), kubelet_lost_for=seconds(300 - 3 * n))
+        for n in range(6)
+    ]
+    assert found(*silent, device("edge-9")) == MassLoss(6, 7)
+    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=(replace(silent[0], name="edge-1"), *silent[2:], silent[1]))
+    assert created(plan) == []
+    soon = [replace(one, kubelet_lost_for=one.kubelet_lost_for - seconds(120)) for one in silent]
+    assert found(*soon, device("edge-9")) is None
+
+
 def test_dead_agents_on_living_devices_are_no_loss() -> None:
     assert found(*(device(f"edge-{n}", beat=beat(age=600)) for n in range(8))) is None
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from weakref import WeakSet
 
 import urllib3
@@ -23,6 +23,8 @@ from urllib3.connection import HTTPSConnection
 from edgewise_agent.wire import SESSION_COOKIE, Problem
 
 CONNECT_SECONDS: Final = 5.0
+MOST_AT_ONCE_BYTES: Final = 1024
+"""What fits into a packet with its headers, of which a session's are short."""
 MOST_ANSWER_BYTES: Final = 32 * 2**20
 """More than the longest answer of the wire: an upload's status that lists 100,000 missing blobs."""
 
@@ -155,10 +157,33 @@ def _brief(session: str) -> dict[str, str]:
     return {"Cookie": f"{SESSION_COOKIE}={session}", **unsaid}
 
 
+class _InOnePiece(HTTPSConnection):
+    """Sends headers and body of a short request together: a packet, a TLS record and an acknowledgement less."""
+
+    _held: list[bytes] | None = None
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
+        """As urllib3's own."""
+        self._held = [] if isinstance(body, bytes) and len(body) <= MOST_AT_ONCE_BYTES else None
+        try:
+            super().request(method, url, body, headers, **options)
+            if self._held:
+                super().send(b"".join(self._held))
+        finally:
+            self._held = None
+
+    def send(self, data: Any) -> None:
+        """As urllib3's own, or later together with what follows."""
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
+
+
 def _noting(made: "WeakSet[HTTPSConnection]") -> type[HTTPSConnection]:
     """A class of connections that are noted in `made`: urllib3 itself can't cut one that is in use."""
 
-    class Noted(HTTPSConnection):
+    class Noted(_InOnePiece):
         def connect(self) -> None:
             made.add(self)
             super().connect()

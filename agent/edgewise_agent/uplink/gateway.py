@@ -122,8 +122,8 @@ class Gateway:
             "POST", f"/v1/uploads/{job_uid}/{pod_uid}/complete", b"", read_seconds=COMPLETE_SECONDS
         )
         manifest = self._decode(answer, Manifest, f"completion of {_attempt(plan)}")
-        stored = {(file.name, file.sha256) for file in manifest.files}
-        lost = [file.name for file in plan.files if (file.name, file.sha256) not in stored]
+        stored = {file.name: file.sha256 for file in manifest.files}
+        lost = [file.name for file in plan.files if stored.get(file.name) != file.sha256]
         if manifest.pod_uid != pod_uid or (lost and manifest.refused_count <= plan.refused_count):
             raise Unreachable(
                 f"completion of {_attempt(plan)}: the manifest is not that of the files sent ({lost[:3]})"

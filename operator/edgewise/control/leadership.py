@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class LeadershipLost(Exception):
-    """Another operator may act now, so this process must end."""
+    """Another operator may act now, so this process may not go on."""
 
 
 def lease_of(client: KubeClient, settings: Settings) -> Lease:

@@ -1,6 +1,7 @@
 """The operator's process: waits to lead, then runs the watches, the intake of beats and the cycle together.
 
-Owns start and stop. If any part ends, all end, and kubelet starts the process anew: state is in the API.
+Owns start and stop. If any part ends, all end, and kubelet starts the process anew, or after a lost Lease it does so
+itself: state is in the API.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import kopf
 import uvloop
@@ -89,9 +90,21 @@ def main() -> None:
     try:
         uvloop.run(_drain(settings, arguments.deployment) if arguments.command == "drain" else run(settings))
     except LeadershipLost as error:
-        sys.exit(f"edgewise-operator: {error}")
+        logger.warning("%s: this operator starts anew", error)
+        _start_anew()
     except TimeoutError:
         sys.exit("edgewise-operator: some job pods are left: power their devices on, or remove those nodes")
+
+
+def _start_anew() -> NoReturn:
+    """Become a new process that remembers nothing, in the same container.
+
+    To exit would have kubelet start the container again, after a while that doubles up to five minutes: too late after
+    the last of several outages of the API server.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
 
 async def _drain(settings: Settings, deployment: str) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -16,10 +16,12 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from edgewise_agent import wire
 from pydantic import ValidationError
 
+from edgewise.api import EdgeNodeStatus
 from edgewise.beats.table import BeatTable
 from edgewise.control.leases import LeaseTable
 from edgewise.control.objects import NodeObject, PodObject, app_view, cron_view, edge_node_view, job_view
-from edgewise.domain.liveness import Liveness, liveness
+from edgewise.domain.fleet import ready_reason
+from edgewise.domain.liveness import KUBELET_DOWN, late
 from edgewise.domain.views import (
     AppView,
     CronView,
@@ -124,6 +126,8 @@ class World:
     edge_nodes: Cache[str, NodeView] = field(default_factory=Cache)
     pods: Cache[Key, PodView] = field(default_factory=Cache)
     kube_nodes: dict[str, KubeNode] = field(default_factory=dict)
+    kubelets_lost: dict[str, float] = field(default_factory=dict)
+    """since when, as this operator has seen it, Kubernetes has had no contact with a device's kubelet; monotonic"""
     manifests: dict[str, wire.Manifest] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -231,12 +235,29 @@ class World:
         view = node.view()
         if self.kube_nodes.get(node.metadata.name) != view:
             self.kube_nodes[node.metadata.name] = view
+            self._note_contact(node.metadata.name)
             self.touched.set()
+
+    def saw_kube_nodes(self, nodes: Iterable[NodeObject]) -> None:
+        """All Nodes that there are."""
+        gone, self.kube_nodes = self.kube_nodes.keys(), {node.metadata.name: node.view() for node in nodes}
+        for name in gone | self.kube_nodes.keys():
+            self._note_contact(name)
+        self.touched.set()
+
+    def _note_contact(self, name: str) -> None:
+        """Note whether Kubernetes has contact with a kubelet, and since when not."""
+        node = self.kube_nodes.get(name)
+        if node is not None and node.ready is None:
+            self.kubelets_lost.setdefault(name, self.clock())
+        else:
+            self.kubelets_lost.pop(name, None)
 
     def kube_node_gone(self, node: NodeObject) -> None:
         """A Node has been deleted."""
         self.beats.forget(node.metadata.name)
         if self.kube_nodes.pop(node.metadata.name, None) is not None:
+            self._note_contact(node.metadata.name)
             self.touched.set()
 
     # --- what the writer says
@@ -293,13 +314,13 @@ class World:
     def silent_nodes(self) -> set[str]:
         """The devices of which no fresh beat has come."""
         nodes = self._nodes().values()
-        return {node.name for node in nodes if liveness(node, self.installation.beat_interval) is not Liveness.FRESH}
+        return {node.name for node in nodes if node.beat is None or late(node, self.installation.beat_interval)}
 
     # --- what decisions look at
 
     def _nodes(self) -> dict[str, NodeView]:
         """Every device with all that is known of it now."""
-        leading_for, now = timedelta(seconds=self.clock() - self.leading_since), datetime.now(UTC)
+        leading_for = timedelta(seconds=self.clock() - self.leading_since)
         return {
             name: NodeView(
                 name=name,
@@ -312,10 +333,17 @@ class World:
                 beat=self.beats.view(name),
                 lease=self.leases.view(name, self.beats.clock_offset(name)),
                 leading_for=leading_for,
-                kubelet_lost_for=min(leading_for, _kubelet_lost_for(self.kube_nodes.get(name), now)),
+                kubelet_lost_for=self._kubelet_lost_for(name, node.status),
             )
             for name, node in self.edge_nodes.objects.items()
         }
+
+    def _kubelet_lost_for(self, name: str, status: EdgeNodeStatus) -> timedelta:
+        """How long a kubelet has been away. Of the time before it led, a leader knows what its predecessor wrote."""
+        if name not in self.kubelets_lost:
+            return timedelta()
+        known = KUBELET_DOWN if ready_reason(status) == "KubeletDown" else timedelta()
+        return known + timedelta(seconds=self.clock() - self.kubelets_lost[name])
 
     def snapshot(self) -> Snapshot:
         """Everything known now, frozen."""
@@ -371,8 +399,7 @@ class NodeSink:
 
     def replaced(self, objects: list[NodeObject], version: int) -> None:
         """A whole list of Nodes."""
-        self.world.kube_nodes = {node.metadata.name: node.view() for node in objects}
-        self.world.touched.set()
+        self.world.saw_kube_nodes(objects)
 
     def changed(self, item: NodeObject) -> None:
         """A Node is new or different."""
@@ -381,10 +408,3 @@ class NodeSink:
     def deleted(self, item: NodeObject) -> None:
         """A Node is gone."""
         self.world.kube_node_gone(item)
-
-
-def _kubelet_lost_for(kube: KubeNode | None, now: datetime) -> timedelta:
-    """How long ago Kubernetes gave up the contact with a kubelet; 0 while it has contact."""
-    if kube is None or kube.ready is not None or kube.ready_since is None:
-        return timedelta()
-    return now - kube.ready_since

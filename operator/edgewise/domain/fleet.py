@@ -18,8 +18,8 @@ from edgewise.domain.demand import Usage
 from edgewise.domain.eligibility import Why, spool_full, unready
 from edgewise.domain.liveness import (
     DEAD_INTERVALS,
-    DEAD_REASONS,
     KUBELET_DOWN,
+    LOST_REASONS,
     STALE_INTERVALS,
     Liveness,
     kubelet_down,
@@ -126,7 +126,7 @@ def node_status(
         "conditions": updated(old.conditions, claims, node.generation, now),
         "running": usage.jobs,
     }
-    if alive is Liveness.DEAD and node.kube is not None and held is None and ready_reason(old) not in DEAD_REASONS:
+    if alive is Liveness.DEAD and node.kube is not None and held is None and ready_reason(old) not in LOST_REASONS:
         values |= _lost(old, now)
     if alive is Liveness.FRESH and old.losses and old.avoided_until is None:
         values["avoided_until"] = now + _avoided_for(old.losses)

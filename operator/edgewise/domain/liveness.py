@@ -20,8 +20,11 @@ KUBELET_DOWN: Final = timedelta(minutes=5)
 """For so long Kubernetes must have had no contact with the kubelet of a device whose agent reports."""
 
 
+_AT_PRESENT: Final = timedelta()
 DEAD_REASONS: Final = frozenset({"Dead", "KubeletDown"})
 """The reasons for which a device that is dead is not ready."""
+LOST_REASONS: Final = DEAD_REASONS | {"OutOfService"}
+"""The same, and that of a device that an admin has declared lost, which may be dead as well."""
 OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
 """Kubernetes' own taint, by which an admin declares a node lost."""
 
@@ -49,14 +52,16 @@ def late(node: NodeView, interval: timedelta) -> bool:
     return silence(node) >= stale
 
 
-def kubelet_down(node: NodeView) -> bool:
-    """Whether the kubelet has been away for so long that beats alone make the device no use."""
-    return node.kubelet_lost_for >= KUBELET_DOWN
+def kubelet_down(node: NodeView, ahead: timedelta = _AT_PRESENT) -> bool:
+    """Whether the kubelet has been away for so long that beats alone make the device no use, or will be `ahead`."""
+    if node.beat is None:  # without beats their silence tells
+        return False
+    return node.kubelet_lost_for + ahead >= max(KUBELET_DOWN, node.beat.interval * DEAD_INTERVALS)
 
 
-def lost_for(node: NodeView) -> timedelta:
-    """How long agent or, once it is down, kubelet has been silent, as far as this operator can know."""
-    return max(silence(node), node.kubelet_lost_for) if kubelet_down(node) else silence(node)
+def lost_for(node: NodeView, ahead: timedelta = _AT_PRESENT) -> timedelta:
+    """How long agent or kubelet, once it is down or will be `ahead`, has been silent, as far as is known."""
+    return max(silence(node), node.kubelet_lost_for) if kubelet_down(node, ahead) else silence(node)
 
 
 def out_of_service(node: NodeView) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 from edgewise.api import ConditionStatus
 from edgewise.domain.conditions import named
-from edgewise.domain.liveness import DEAD_REASONS, Liveness, liveness, lost_for, out_of_service, silence
+from edgewise.domain.liveness import DEAD_REASONS, Liveness, kubelet_down, liveness, lost_for, out_of_service, silence
 from edgewise.domain.views import NodeView
 
 FEWEST: Final = 5
@@ -29,6 +29,9 @@ UNDECIDED_INTERVALS: Final = 3.0
 
 SHORTEST_DELAY: Final = timedelta(seconds=1)
 """A pause of the operator's own, or of the network, must not make devices with quick beats look silent."""
+
+KUBELETS_WITHIN: Final = timedelta(seconds=60)
+"""Kubernetes sees the end of contact with many kubelets within this time; the first must not be acted upon before."""
 
 SHORTEST_WINDOW: Final = timedelta(seconds=60)
 
@@ -99,7 +102,7 @@ def _counts(node: NodeView) -> bool:
 
 def _is_going(node: NodeView, interval: timedelta) -> bool:
     """Whether the device is dead, or so late that it may be about to die."""
-    if liveness(node, interval) is Liveness.DEAD:
+    if liveness(node, interval) is Liveness.DEAD or kubelet_down(node, KUBELETS_WITHIN):
         return True
     expected, silent = node.beat.interval if node.beat else interval, silence(node)
     overdue = max(expected * SUSPECT_INTERVALS, expected + SHORTEST_DELAY)
@@ -109,7 +112,7 @@ def _is_going(node: NodeView, interval: timedelta) -> bool:
 def _heard_last(node: NodeView, now: datetime) -> datetime:
     """When the device was last heard, as far as is known: a restarted operator has only what its status says."""
     if node.beat is not None:
-        return now - lost_for(node)
+        return now - lost_for(node, KUBELETS_WITHIN)
     ready = named(node.status.conditions, "Ready")
     known = ready is not None and ready.reason in (*DEAD_REASONS, "Stale")
     return ready.last_transition_time if ready and known else now - node.leading_for

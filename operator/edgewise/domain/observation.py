@@ -7,11 +7,13 @@ nothing. Times of conclusions are the operator's own: a device's clock may be wr
 from datetime import datetime, timedelta
 from typing import Final
 
+from edgewise_agent.wire import VolumeState
+
 from edgewise.api import Attempt, Outcome, ResultsState
 from edgewise.domain.attempts import BAD_ENDS, UNDER_WAY, Finding, classify
 from edgewise.domain.conditions import shortened
 from edgewise.domain.draft import Draft
-from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, liveness, lost_for, out_of_service
+from edgewise.domain.liveness import OUT_OF_SERVICE, Liveness, kubelet_down, late, liveness, lost_for, out_of_service
 from edgewise.domain.massloss import waited_for_until
 from edgewise.domain.views import NodeView, PodPhase, PodView
 
@@ -152,8 +154,18 @@ def _succeeded(draft: Draft, attempt: Attempt) -> None:
     home = attempt.pod_uid in draft.manifests or (draft.results is not None and draft.results.state in HOME)
     if home or (pod is not None and not pod.has_outputs):
         return
-    if (found := _device_lost(draft, attempt.node) or _outputs_lost(draft, attempt)) is not None:
+    lost = None if _sends(draft, attempt) else _device_lost(draft, attempt.node)
+    if (found := lost or _outputs_lost(draft, attempt)) is not None:
         draft.change(attempt, outcome=found.outcome, reason=found.reason, message=found.message, finished_at=draft.now)
+
+
+def _sends(draft: Draft, attempt: Attempt) -> bool:
+    """Whether the device's agent is about to bring the results home, be its kubelet there or not."""
+    node = draft.nodes.get(attempt.node)
+    if node is None or node.beat is None or out_of_service(node) or late(node, draft.installation.beat_interval):
+        return False
+    volume = node.beat.volumes.get(attempt.pod_uid)
+    return volume is not None and volume.state is not VolumeState.LIVE
 
 
 def _sweep(draft: Draft, attempt: Attempt) -> None:
@@ -174,8 +186,8 @@ def _on_its_device(draft: Draft, pod: PodView, found: Finding) -> Finding:
         return found
     volume = node.beat.volumes.get(pod.uid)
     if volume and volume.over_limit:
-        remedy = "write less, or raise spec.outputs.sizeLimit of the EdgeApp"
-        return Finding(Outcome.FAILED, "OutputsTooLarge", f"{volume.message or 'its outputs are too large'}; {remedy}")
+        unsaid = "its outputs are too large: write less, or raise spec.outputs.sizeLimit of the EdgeApp"
+        return Finding(Outcome.FAILED, "OutputsTooLarge", volume.message or unsaid)
     celsius, critical = node.beat.metrics.celsius, node.spec.thermal.critical_celsius
     if draft.job.spec.placement.evict_when_hot and celsius is not None and celsius >= critical:
         return Finding(Outcome.DISRUPTED, "Hot", f"{pod.node} is at {celsius:.0f} °C, critical {critical:.0f} °C")
@@ -203,7 +215,8 @@ def _device_lost(draft: Draft, name: str) -> Finding | None:
     if (until := waited_for_until(node, draft.installation.beat_interval, draft.now)) is not None:
         draft.wake(until)
         return None
-    return Finding(Outcome.LOST, "NodeLost", f"{name} has been silent for over {patience} s")
+    who = f"the kubelet of {name}" if kubelet_down(node) else name
+    return Finding(Outcome.LOST, "NodeLost", f"{who} has been silent for over {patience} s")
 
 
 def _gone_device(draft: Draft, name: str, patience: timedelta) -> Finding | None:

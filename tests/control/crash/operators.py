@@ -70,6 +70,7 @@ class Operator:
         if self._process is None or self._process.stdin is None:
             raise RuntimeError("the operator has not been launched")
         self._process.stdin.write(b"\n")
+        self._process.stdin.close()  # when it starts itself anew it does not wait
         self.released_at = time.monotonic()
 
     async def ended(self) -> int:
