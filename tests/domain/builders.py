@@ -198,6 +198,7 @@ def snapshot(
     refusals: dict[str, Refusal] | None = None,
     newcomers: tuple[str, ...] = (),
     crons: tuple[CronView, ...] = (),
+    leading_for: timedelta = timedelta(hours=1),
 ) -> Snapshot:
     by_job: dict[str, tuple[PodView, ...]] = {}
     for one in pods:
@@ -211,6 +212,7 @@ def snapshot(
         refusals=refusals or {},
         newcomers={name: kube() for name in newcomers},
         crons={one.key: one for one in crons},
+        leading_for=leading_for,
         installation=installation
         or Installation(default_policy="Score", priority_class="edgewise-jobs", gateway_url="https://gateway"),
     )

@@ -14,6 +14,7 @@ from edgewise.api import EdgeCronJobSpec, EdgeCronJobStatus
 from edgewise.api.schema import spec_body
 from edgewise.domain.actions import Action, CreateRun, DeleteRun, PatchStatus
 from edgewise.domain.plan import plan
+from edgewise.domain.retention import SETTLING
 from edgewise.domain.runs import run_of
 from edgewise.domain.schedule import Schedule, read
 from edgewise.domain.views import CronView, JobView, Key
@@ -102,6 +103,7 @@ class Small:
                     self.known_runs[key] = self.runs[key]
             case DeleteRun(job=key, uid=uid):
                 if key in self.runs and self.runs[key].uid == uid:
+                    assert not self.runs[key].finished or self._is_settled(self.runs[key])
                     del self.runs[key]
                     if answered:
                         self.known_runs.pop(key, None)
@@ -194,7 +196,7 @@ class Small:
         assert len(set(self.created)) == len(self.created), "a run was made twice"
         runs = [found for one in self.runs.values() if (found := run_of(self.cron, one))]
         assert len(runs) == len(self.runs)
-        over = [one for one in runs if one.job.finished]
+        over = [one for one in runs if self._is_settled(one.job)]
         assert sum(one.succeeded for one in over) <= spec.successful_jobs_history_limit
         assert sum(not one.succeeded for one in over) <= spec.failed_jobs_history_limit
         active = [one for one in runs if not one.job.finished]
@@ -208,6 +210,10 @@ class Small:
         schedule = read(spec.schedule, spec.time_zone)
         if isinstance(schedule, Schedule) and not spec.suspend:
             self.check_due(schedule, forbidden=spec.concurrency_policy == "Forbid" and bool(active))
+
+    def _is_settled(self, job: JobView) -> bool:
+        at = job.status.completion_time
+        return at is not None and at + SETTLING <= self.now
 
     def check_due(self, schedule: Schedule, *, forbidden: bool) -> None:
         """Nothing that must be run is without a run."""

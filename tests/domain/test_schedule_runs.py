@@ -8,9 +8,11 @@ import pytest
 from edgewise.api import Condition, ConditionStatus, EdgeCronJobStatus, EdgeJobStatus, RunNow
 from edgewise.domain.actions import Action, CreateRun, DeleteRun, Event, PatchStatus, Plan
 from edgewise.domain.runs import asked_key, run_of, scheduled_key
-from edgewise.domain.views import CronView, JobView, Key, Refusal
+from edgewise.domain.views import CronView, JobView, Key, PodPhase, Refusal
+from edgewise_agent.wire import VolumeReport, VolumeState
+from msgspec.structs import replace as struct_replace
 
-from tests.domain.builders import CRON_UID, NOW, cron, job, planned
+from tests.domain.builders import CRON_UID, NOW, beat, cron, device, job, manifest, planned, pod, seconds
 
 TEXT = "*/5 * * * * UTC"
 
@@ -55,8 +57,9 @@ def going_on(*runs: JobView) -> dict[str, Any]:
     return {"active": active, "active_count": len(active)}
 
 
-def plan(of: CronView, *runs: JobView, now: datetime = NOW, refusal: Refusal | None = None) -> Plan:
-    planned_ = planned(now, crons=(of,), jobs=runs, nodes=(), apps=(), refusals={of.uid: refusal} if refusal else {})
+def plan(of: CronView, *runs: JobView, now: datetime = NOW, refusal: Refusal | None = None, **known: Any) -> Plan:
+    world: dict[str, Any] = {"nodes": (), "apps": (), "refusals": {of.uid: refusal} if refusal else {}}
+    planned_ = planned(now, crons=(of,), jobs=runs, **(world | known))
     assert not planned_.faults, planned_.faults
     return planned_
 
@@ -468,12 +471,36 @@ def test_no_run_goes_before_the_status_tells_of_it() -> None:
     limits = {"successfulJobsHistoryLimit": 0, "failedJobsHistoryLimit": 0}
     done = run(NOW, status=ended("Complete", NOW + minutes(1)))
     of = cron(status=settled(), spec=limits)
-    first = plan(of, done, now=NOW + minutes(2))
+    first = plan(of, done, now=NOW + minutes(3))
     assert removed(first) == []
     assert reasons(first) == ["RunStarted", "RunSucceeded"]
     status = written(first)
     assert status.last_successful_time == NOW + minutes(1)
-    assert removed(plan(replace(of, status=status), done, now=NOW + minutes(2))) == [done.key.name]
+    assert removed(plan(replace(of, status=status), done, now=NOW + minutes(3))) == [done.key.name]
+
+
+def test_no_run_goes_before_all_that_it_brings_has_come_home() -> None:
+    done = run(NOW - minutes(10), status=ended("Failed", NOW - minutes(2)))
+    of = cron(status=settled(), spec={"suspend": True, "failedJobsHistoryLimit": 0})
+    early = plan(of, done, now=NOW - seconds(1))
+    assert (removed(early), early.wake_at) == ([], NOW)
+    assert removed(plan(of, done)) == [done.key.name]
+    assert removed(plan(of, done, leading_for=seconds(119))) == [], "nobody has had the time to ask for a verdict"
+    over = pod(PodPhase.FAILED, job_uid=done.uid)
+    asked = struct_replace(manifest(over), job_uid=done.uid)
+    assert removed(plan(of, done, manifests=(asked,))) == [], "the gateway waits for a verdict"
+    for state, goes in ((VolumeState.SPOOLED, []), (VolumeState.SENDING, []), (VolumeState.DONE, [done.key.name])):
+        volume = VolumeReport(pod_uid=over.uid, job_uid=done.uid, attempt=1, state=state)
+        assert removed(plan(of, done, nodes=(device(beat=beat(volumes=(volume,))),))) == goes
+    assert removed(plan(of, done, pods=(replace(over, deleting=True),))) == [done.key.name]
+    assert removed(plan(of, done, pods=(pod(job_uid=done.uid, deleting=True),))) == [], "its device is away"
+
+
+def test_the_runs_that_ended_first_go_whenever_they_began() -> None:
+    long = run(NOW - minutes(60), status=ended("Complete", NOW - minutes(5)))
+    short = run(NOW - minutes(55), status=ended("Complete", NOW - minutes(50)))
+    of = cron(status=settled(last_successful_time=NOW), spec={"suspend": True, "successfulJobsHistoryLimit": 1})
+    assert removed(plan(of, long, short)) == [short.key.name]
 
 
 def test_what_is_no_run_is_never_removed() -> None:

@@ -77,7 +77,8 @@ def test_runs_start_by_schedule_by_request_and_by_policy(fleet: Fleet, namespace
     minutely = make_cron(fleet, namespace, "minutely", "tick", schedule=EVERY_MINUTE, timeZone="Europe/Berlin")
     suspended = make_cron(fleet, namespace, "suspended", "tick", schedule=EVERY_MINUTE, suspend=True)
     policies = [
-        make_cron(fleet, namespace, policy.lower(), "slow", concurrencyPolicy=policy) for policy in ("Forbid", "Replace")
+        make_cron(fleet, namespace, policy.lower(), "slow", concurrencyPolicy=policy)
+        for policy in ("Forbid", "Replace")
     ]
     forbids, replaces = policies
     for cron in policies:

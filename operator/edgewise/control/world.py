@@ -364,6 +364,7 @@ class World:
             },
             crons=dict(self.crons.objects),
             installation=self.installation,
+            leading_for=timedelta(seconds=self.clock() - self.leading_since),
         )
 
 

@@ -4,7 +4,7 @@ A run is made before anything is written of it: its name says what it is for, so
 from the run. What the status holds is never run again, and only what it holds is ever removed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,6 +14,7 @@ from edgewise.api.edge_cron_job import ACTIVE_KEPT
 from edgewise.domain.actions import Action, CreateRun, DeleteRun, Fault, PatchStatus, guarded
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.cron_events import events
+from edgewise.domain.retention import SETTLING, unsettled_jobs
 from edgewise.domain.runs import (
     RUN_NOW_ANNOTATION,
     SCHEDULED_ANNOTATION,
@@ -40,6 +41,8 @@ class CronDraft:
     """oldest first"""
     jobs: Mapping[Key, JobView]
     refusal: Refusal | None
+    unsettled: Collection[str] | None
+    """the UIDs of jobs of which something may yet come home; None while that is not known"""
     now: datetime
     schedule: Schedule | None = None
     since: datetime | None = None
@@ -201,15 +204,34 @@ def _said(at: datetime) -> str:
 
 
 def trim(draft: CronDraft) -> None:
-    """Remove the oldest runs that have ended, beyond the limits; none of which the status does not tell yet."""
-    spec, ended = draft.cron.spec, [run for run in reversed(draft.runs) if run.job.finished]
+    """Remove the runs that ended first, beyond the limits.
+
+    None goes of which the status does not tell yet, or of which something may yet come home: the gateway takes in
+    nothing for a job that is gone.
+    """
+    spec, ended = draft.cron.spec, sorted((run for run in draft.runs if run.job.finished), key=_end, reverse=True)
     for limit, runs in (
         (spec.successful_jobs_history_limit, [run for run in ended if run.succeeded]),
         (spec.failed_jobs_history_limit, [run for run in ended if not run.succeeded]),
     ):
         draft.actions += [
-            DeleteRun(run.job.key, run.job.uid) for run in runs[limit:] if not run.job.deleting and _is_told(run, draft)
+            DeleteRun(run.job.key, run.job.uid)
+            for run in runs[limit:]
+            if not run.job.deleting and _is_told(run, draft) and _is_settled(run, draft)
         ]
+
+
+def _end(run: Run) -> tuple[datetime, str]:
+    return run.job.status.completion_time or run.job.created_at, run.name
+
+
+def _is_settled(run: Run, draft: CronDraft) -> bool:
+    """Whether everything of an ended run that will come home has done so."""
+    at = _end(run)[0] + SETTLING
+    if draft.now < at:
+        draft.wake_ups.append(at)
+        return False
+    return draft.unsettled is not None and run.job.uid not in draft.unsettled
 
 
 def _is_told(run: Run, draft: CronDraft) -> bool:
@@ -228,10 +250,11 @@ STEPS: tuple[Callable[[CronDraft], None], ...] = (look, answer, start, trim)
 
 
 def decide(
-    cron: CronView, runs: Sequence[Run], jobs: Mapping[Key, JobView], refusal: Refusal | None, now: datetime
+    cron: CronView, owned: Sequence[JobView], snapshot: Snapshot, unsettled: Collection[str] | None, now: datetime
 ) -> tuple[list[Action], datetime | None]:
-    """What to do for one EdgeCronJob now, and when to look again."""
-    draft = CronDraft(cron, runs, jobs, refusal, now)
+    """What to do for one EdgeCronJob now, and when to look again. `owned`: the jobs that it controls."""
+    runs = sorted((run for job in owned if (run := run_of(cron, job))), key=lambda run: run.age_order)
+    draft = CronDraft(cron, runs, snapshot.jobs, snapshot.refusals.get(cron.uid), unsettled, now)
     for step in STEPS:
         step(draft)
     return [*draft.actions, *_report(draft)], min(draft.wake_ups, default=None)
@@ -258,20 +281,13 @@ def cron_jobs(snapshot: Snapshot, now: datetime, faults: list[Fault]) -> tuple[l
     for job in snapshot.jobs.values():
         if job.cron_uid:
             owned.setdefault(job.cron_uid, []).append(job)
+    unsettled = unsettled_jobs(snapshot)
     actions: list[Action] = []
     wake_ups: list[datetime] = []
     for cron in snapshot.crons.values():
         if not cron.deleting:
             what, jobs = f"EdgeCronJob {cron.key}", owned.get(cron.uid, ())
-            refusal = snapshot.refusals.get(cron.uid)
-            decided, wake_at = guarded(faults, what, _one, cron, jobs, snapshot.jobs, refusal, now) or ([], None)
+            decided, wake_at = guarded(faults, what, decide, cron, jobs, snapshot, unsettled, now) or ([], None)
             actions += decided
             wake_ups += [wake_at] if wake_at else []
     return actions, wake_ups
-
-
-def _one(
-    cron: CronView, owned: Sequence[JobView], jobs: Mapping[Key, JobView], refusal: Refusal | None, now: datetime
-) -> tuple[list[Action], datetime | None]:
-    runs = sorted((run for job in owned if (run := run_of(cron, job))), key=lambda run: run.age_order)
-    return decide(cron, runs, jobs, refusal, now)

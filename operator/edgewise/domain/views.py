@@ -290,3 +290,5 @@ class Snapshot:
     """devices whose agent reports but that have no EdgeNode yet"""
     crons: Mapping[Key, CronView] = field(default_factory=dict)
     installation: Installation = field(default_factory=Installation)
+    leading_for: timedelta = timedelta.max
+    """how long this operator has led, so that devices and the gateway can have told it what they hold"""
