@@ -104,6 +104,8 @@ class Small:
             case DeleteRun(job=key, uid=uid):
                 if key in self.runs and self.runs[key].uid == uid:
                     assert not self.runs[key].finished or self._is_settled(self.runs[key])
+                    at, told = _minute(key), self.cron.status.last_schedule_time
+                    assert at is None or (told is not None and at <= told), "removed untold"
                     del self.runs[key]
                     if answered:
                         self.known_runs.pop(key, None)

@@ -277,7 +277,24 @@ def test_replace_deletes_what_still_runs_and_then_starts() -> None:
 def test_replace_waits_until_the_old_run_is_gone() -> None:
     leaving = run(NOW - minutes(5), deleting=True)
     of = cron(spec={"concurrencyPolicy": "Replace"}, status=settled(**going_on(leaving)))
-    assert (started(plan(of, leaving)), removed(plan(of, leaving))) == ([], [])
+    waiting = plan(of, leaving)
+    assert (started(waiting), removed(waiting)) == ([], [])
+    assert condition(written(waiting), "Ready") == ("True", "Replacing")
+    (ready,) = (one for one in written(waiting).conditions if one.type == "Ready")
+    assert ready.message == f"the run for 2026-03-01 12:00 UTC starts when {leaving.key.name} is gone"
+
+
+def test_replace_deletes_no_run_before_the_status_tells_of_it() -> None:
+    """Deleted untold, its minute would seem to have had no run."""
+    of = cron(spec={"concurrencyPolicy": "Replace"}, status=settled(), run_now="now")
+    asked = run(asked_key(of, "now", 1).name)
+    untold = run(NOW)
+    first = plan(of, untold, asked, now=NOW + minutes(5))
+    assert (removed(first), started(first)) == ([], [])
+    status = written(first)
+    assert sorted(reasons(first)) == ["RunStarted", "RunStarted"]
+    second = plan(replace(of, status=status), untold, asked, now=NOW + minutes(5))
+    assert set(removed(second)) == {untold.key.name, asked.key.name}
 
 
 def test_a_run_that_somebody_deletes_is_told_and_not_made_again() -> None:
@@ -311,6 +328,9 @@ def test_a_changed_schedule_holds_from_now_on() -> None:
     status = written(seen)
     assert (status.schedule, status.schedule_since) == ("*/10 * * * * UTC", NOW + minutes(2))
     assert (status.next_schedule_time, status.observed_generation) == (NOW + minutes(10), 2)
+    write = patch(seen)
+    assert write is not None
+    assert write.awaited, "were it written late, the times until then would be lost"
     assert started(plan(replace(edited, status=status), now=NOW + minutes(10))) == [name_of(NOW + minutes(10))]
 
 
@@ -335,6 +355,17 @@ def test_what_can_not_be_read_stalls_and_goes_on_when_it_is_corrected() -> None:
     assert started(corrected) == [name_of(NOW + minutes(5))]
 
 
+def test_a_schedule_that_could_never_be_read_holds_from_its_correction_on() -> None:
+    wrong = cron(spec={"schedule": "61 * * * *"})
+    status = written(plan(wrong, now=NOW - minutes(20)))
+    assert (status.schedule, status.schedule_since) == ("", None)
+    corrected = cron(status=status, generation=2)
+    seen = plan(corrected, now=NOW + minutes(1))
+    assert started(seen) == [], "12:00 had been due, had the schedule been this one then"
+    assert written(seen).schedule_since == NOW + minutes(1)
+    assert started(plan(replace(corrected, status=written(seen)), now=NOW + minutes(5))) == [name_of(NOW + minutes(5))]
+
+
 # --- names, refusals and clocks
 
 
@@ -356,7 +387,9 @@ def test_a_refused_run_is_offered_again_later() -> None:
     assert condition(written(refused), "Stalled") == ("True", "RunRefused")
     assert reasons(refused) == ["RunRefused"]
     assert refused.wake_at == NOW + minutes(1)
-    assert started(plan(of, refusal=refusal, now=NOW + minutes(1))) == [name_of(NOW)]
+    again = plan(of, refusal=refusal, now=NOW + minutes(1))
+    assert started(again) == [name_of(NOW)]
+    assert patch(again) is None, "the answer says whether it is still refused"
 
 
 def test_a_clock_that_is_set_back_starts_nothing_twice() -> None:
@@ -368,6 +401,8 @@ def test_a_clock_that_is_set_back_starts_nothing_twice() -> None:
     status = written(far)
     assert condition(status, "Ready") == ("False", "ClockSetBack")
     assert (started(far), status.next_schedule_time) == ([], NOW + minutes(5))
+    edited = cron(status=settled(schedule_since=NOW, last_schedule_time=NOW - minutes(400)))
+    assert condition(written(plan(edited, now=NOW - minutes(300))), "Ready") == ("False", "ClockSetBack")
 
 
 def test_a_clock_that_jumps_forward_runs_the_latest_time_alone() -> None:

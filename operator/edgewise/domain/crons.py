@@ -29,7 +29,7 @@ from edgewise.domain.schedule import Schedule, Unreadable, read
 from edgewise.domain.views import CronView, JobView, Key, Refusal, Snapshot
 
 SET_BACK: Final = timedelta(hours=1)
-"""A last run that is so far ahead means that the clock was set back; less is waited for in silence."""
+"""What is settled so far ahead means that the clock was set back; less is waited for in silence."""
 
 
 @dataclass(slots=True)
@@ -75,16 +75,15 @@ class CronDraft:
         if key in self.jobs:
             self.stalled = ("NameTaken", f"EdgeJob {key} is no run of this EdgeCronJob: delete it, and the run starts")
             return
-        if self.refusal is not None:
+        if self.refusal is not None and self.now < self.refusal.retry_at:
             self.stalled = ("RunRefused", f"the API server refuses the run {key.name}: {self.refusal.message}")
-            if self.now < self.refusal.retry_at:
-                self.wake_ups.append(self.refusal.retry_at)
-                return
+            self.wake_ups.append(self.refusal.retry_at)
+            return
         self.actions.append(CreateRun(self.cron.key, self.cron.uid, build_run(self.cron, key, annotation)))
 
     def is_passing(self) -> bool:
         """Whether the answer to the creation of a run brings the next state at once."""
-        return self.refusal is None and any(isinstance(action, CreateRun) for action in self.actions)
+        return any(isinstance(action, CreateRun) for action in self.actions)
 
     def status(self) -> EdgeCronJobStatus:
         """The draft as a whole new status."""
@@ -126,7 +125,7 @@ def _later(*times: datetime | None) -> datetime | None:
 def look(draft: CronDraft) -> None:
     """Read the schedule, and find out what it has had runs for.
 
-    A changed schedule holds from now on: what it would have run before was never asked for.
+    One that is changed, or could not be read before, holds from now on: what it would have run was never asked for.
     """
     cron, old = draft.cron, draft.cron.status
     draft.since = old.schedule_since
@@ -137,17 +136,17 @@ def look(draft: CronDraft) -> None:
         return
     draft.schedule = found
     if old.schedule != found.text or draft.since is None:
-        draft.since = draft.now if old.schedule else cron.created_at
+        draft.since = draft.now if old.schedule or old.observed_generation >= 0 else cron.created_at
     if cron.spec.suspend:
         draft.ready = ("Suspended", "spec.suspend is true: no run starts by the schedule")
         return
     draft.next = found.next(max(draft.now, _through(draft)))
     if draft.next is not None:
         draft.wake_ups.append(draft.next)
-    if draft.last is not None and draft.last - draft.now > SET_BACK:
+    if (through := _through(draft)) - draft.now > SET_BACK:
         draft.hindered = (
             "ClockSetBack",
-            f"the last run was for {draft.last:%Y-%m-%d %H:%M} UTC, which is still to come, so the clock was set back; "
+            f"what was due until {_said(through)} is settled, and that is still to come, so the clock was set back; "
             "runs go on after it. To go on now, delete the EdgeCronJob and apply it again",
         )
 
@@ -194,9 +193,19 @@ def start(draft: CronDraft) -> None:
             f"no run was started for {_said(at)}: {active[0].name} still runs, and spec.concurrencyPolicy is Forbid",
         )
     elif active and cron.spec.concurrency_policy is ConcurrencyPolicy.REPLACE:
-        draft.actions += [DeleteRun(run.job.key, run.job.uid) for run in active if not run.job.deleting]
+        _replace(active, at, draft)
     else:
         draft.create(scheduled_key(cron, at), (SCHEDULED_ANNOTATION, at.strftime("%Y-%m-%dT%H:%M:%SZ")))
+
+
+def _replace(active: Sequence[Run], at: datetime, draft: CronDraft) -> None:
+    """Delete what goes on, and wait until it is gone. One of which the status does not tell yet goes when it does."""
+    leaving = [run.name for run in active if run.job.deleting]
+    draft.actions += [
+        DeleteRun(run.job.key, run.job.uid) for run in active if not run.job.deleting and _is_start_told(run, draft)
+    ]
+    if leaving:
+        draft.ready = ("Replacing", f"the run for {_said(at)} starts when {leaving[0]} is gone")
 
 
 def _said(at: datetime) -> str:
@@ -237,13 +246,17 @@ def _is_settled(run: Run, draft: CronDraft) -> bool:
 def _is_told(run: Run, draft: CronDraft) -> bool:
     """Whether the status, as the API holds it, says all of the run that must be remembered."""
     status = draft.cron.status
-    if run.scheduled_time is None:
-        started = run.name != draft.unanswered
-    else:
-        started = status.last_schedule_time is not None and run.scheduled_time <= status.last_schedule_time
     at = run.job.status.completion_time if run.succeeded else None
     ended = at is None or (status.last_successful_time is not None and at <= status.last_successful_time)
-    return started and ended and all(one.uid != run.job.uid for one in status.active)
+    return _is_start_told(run, draft) and ended and all(one.uid != run.job.uid for one in status.active)
+
+
+def _is_start_told(run: Run, draft: CronDraft) -> bool:
+    """Whether the status, as the API holds it, says that the run has started, so that it can't start again."""
+    if run.scheduled_time is None:
+        return run.name != draft.unanswered
+    last = draft.cron.status.last_schedule_time
+    return last is not None and run.scheduled_time <= last
 
 
 STEPS: tuple[Callable[[CronDraft], None], ...] = (look, answer, start, trim)
@@ -269,8 +282,13 @@ def _report(draft: CronDraft) -> list[Action]:
     if status == cron.status:
         return []
     told = tuple(events(cron, draft.runs, status, draft.schedule, replacing=draft.due is not None))
-    started = (status.last_schedule_time, status.run_now) != (cron.status.last_schedule_time, cron.status.run_now)
-    return [PatchStatus("edgecronjobs", cron.key, cron.resource_version, cron.status, status, told, awaited=started)]
+    awaited = _decisive(status) != _decisive(cron.status)
+    return [PatchStatus("edgecronjobs", cron.key, cron.resource_version, cron.status, status, told, awaited)]
+
+
+def _decisive(status: EdgeCronJobStatus) -> tuple[object, ...]:
+    """What decides which runs start."""
+    return status.schedule_since, status.last_schedule_time, status.run_now
 
 
 def cron_jobs(snapshot: Snapshot, now: datetime, faults: list[Fault]) -> tuple[list[Action], list[datetime]]:
