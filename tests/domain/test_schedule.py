@@ -149,7 +149,10 @@ def test_the_latest_of_a_year_is_found_at_once() -> None:
     [
         ("61 * * * *", None, "ScheduleUnreadable", "spec.schedule '61 * * * *' can't be read: correct its minute"),
         ("0 5-3 * * *", None, "ScheduleUnreadable", "correct its hour"),
-        ("0 0 31 2 *", None, "ScheduleUnreadable", "correct its day of month"),
+        ("0 0 32 2 *", None, "ScheduleUnreadable", "correct its day of month"),
+        ("0 0 31 13 *", None, "ScheduleUnreadable", "correct its month"),
+        ("0 0 30 2 *", None, "NeverDue", "spec.schedule '0 0 30 2 *' is never due: no such day comes within 50 years"),
+        ("0 0 31 2,4,jun *", None, "NeverDue", "is never due"),
         ("0 0 * * mond", None, "ScheduleUnreadable", "correct its day of week"),
         ("* * * *", None, "ScheduleUnreadable", "write five fields"),
         ("0 * * * * *", None, "ScheduleUnreadable", "write five fields"),

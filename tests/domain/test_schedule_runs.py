@@ -8,6 +8,7 @@ import pytest
 from edgewise.api import Condition, ConditionStatus, EdgeCronJobStatus, EdgeJobStatus, RunNow
 from edgewise.domain.actions import Action, CreateRun, DeleteRun, Event, PatchStatus, Plan
 from edgewise.domain.runs import asked_key, run_of, scheduled_key
+from edgewise.domain.schedule import _next
 from edgewise.domain.views import CronView, JobView, Key, PodPhase, Refusal
 from edgewise_agent.wire import VolumeReport, VolumeState
 from msgspec.structs import replace as struct_replace
@@ -301,6 +302,7 @@ def test_a_run_that_somebody_deletes_is_told_and_not_made_again() -> None:
     of = cron(status=settled(**going_on(run(NOW - minutes(5)))))
     gone = plan(of, now=NOW - minutes(1))
     assert (reasons(gone), started(gone), written(gone).active_count) == (["RunGone"], [], 0)
+    assert told(gone)[0].message == f"{name_of(NOW - minutes(5))} was deleted; when it was last seen, it had not ended"
 
 
 # --- suspend
@@ -364,6 +366,15 @@ def test_a_schedule_that_could_never_be_read_holds_from_its_correction_on() -> N
     assert started(seen) == [], "12:00 had been due, had the schedule been this one then"
     assert written(seen).schedule_since == NOW + minutes(1)
     assert started(plan(replace(corrected, status=written(seen)), now=NOW + minutes(5))) == [name_of(NOW + minutes(5))]
+
+
+def test_what_comes_next_is_worked_out_once_a_minute() -> None:
+    of = cron(status=settled(last_schedule_time=NOW))
+    plan(of, now=NOW + minutes(1))
+    before = _next.cache_info().misses
+    for second in range(60):
+        plan(of, now=NOW + minutes(1) + seconds(second))
+    assert _next.cache_info().misses == before
 
 
 # --- names, refusals and clocks

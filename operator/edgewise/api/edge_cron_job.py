@@ -18,7 +18,7 @@ from edgewise.api.schema import Model, Rule, checked, keyed_by
 from edgewise.api.text import UID, LabelValue, ObjectName, Timestamp
 
 CRON_NAME_LENGTH: Final = NAME_LENGTH - 11
-"""The longest name of an EdgeCronJob: a run's name adds a dash and ten digits, or `-now-` and six characters."""
+"""The longest name of an EdgeCronJob: a run's name adds `-now-` and six characters, or a dash and nine digits."""
 
 ACTIVE_KEPT: Final = 20
 """How many running runs a status lists; the newest."""

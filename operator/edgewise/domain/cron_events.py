@@ -35,7 +35,7 @@ def events(
         if cron.spec.concurrency_policy is ConcurrencyPolicy.REPLACE and (replacing or started):
             tell(False, "RunReplaced", f"{one.name} still ran when the next run was due, so it was deleted")
         else:
-            tell(True, "RunGone", f"{one.name} was deleted before it had ended")
+            tell(True, "RunGone", f"{one.name} was deleted; when it was last seen, it had not ended")
     for run in started:
         missed = _missed(run, cron, schedule)
         tell(False, "RunStarted", _start(run, missed))

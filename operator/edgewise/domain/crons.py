@@ -140,7 +140,7 @@ def look(draft: CronDraft) -> None:
     if cron.spec.suspend:
         draft.ready = ("Suspended", "spec.suspend is true: no run starts by the schedule")
         return
-    draft.next = found.next(max(draft.now, _through(draft)))
+    draft.next = found.next(max(draft.now.replace(second=0), _through(draft)))  # the same all minute, so found once
     if draft.next is not None:
         draft.wake_ups.append(draft.next)
     if (through := _through(draft)) - draft.now > SET_BACK:

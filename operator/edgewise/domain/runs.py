@@ -21,8 +21,8 @@ RUN_NOW_ANNOTATION: Final = f"{GROUP}/run-now"
 
 ASKED: Final = "now-"
 ASKED_CHARACTERS: Final = 6
-MINUTE_DIGITS: Final = 9
-"""The most digits of a minute since 1970: the year 3871."""
+MOST_DIGITS: Final = 9
+"""The most that the minute in a run's name has: enough until the year 3871."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def run_of(cron: CronView, job: JobView) -> Run | None:
     prefix, _, rest = job.key.name.partition(f"{cron.key.name}-")
     if prefix or not rest:
         return None
-    if rest.isascii() and rest.isdigit() and len(rest) <= MINUTE_DIGITS:
+    if rest.isascii() and rest.isdigit() and len(rest) <= MOST_DIGITS:
         return Run(job, datetime.fromtimestamp(60 * int(rest), UTC))
     return Run(job, None) if rest.startswith(ASKED) and len(rest) == len(ASKED) + ASKED_CHARACTERS else None
 

@@ -29,6 +29,9 @@ NICKNAMES: Final = {
 HOSTS_OWN: Final = frozenset({"localtime", "posixrules"})
 """Names under which a machine's database has its own zone: what they mean would depend on where the operator runs."""
 
+FIRST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""From when on a schedule must be due."""
+
 SECOND: Final = timedelta(seconds=1)
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
@@ -98,15 +101,31 @@ def read(schedule: str, time_zone: str | None) -> Schedule | Unreadable:
     if zone is None:
         remedy = "write a name such as Europe/Berlin or UTC"
         return Unreadable("UnknownTimeZone", f"spec.timeZone {time_zone!r} is not in the time zone database: {remedy}")
-    found = Schedule(expression, zone)
-    try:
-        first = found.next(datetime(2000, 1, 1, tzinfo=UTC))
-    except CronSimError as error:
-        field = str(error).removeprefix("Bad ").replace("-", " ")
+    if field := _wrong(expression):
         return Unreadable("ScheduleUnreadable", f"{unreadable}: correct its {field}")
-    if first is None:
+    found = Schedule(expression, zone)
+    if not _has_day(found):
         return Unreadable("NeverDue", f"spec.schedule {schedule!r} is never due: no such day comes within 50 years")
     return found
+
+
+def _wrong(expression: str) -> str | None:
+    """The first field that can't be read, each by itself: with a month that has every day."""
+    minute, hour, day, month, weekday = expression.split(" ")
+    for each in (f"{minute} {hour} {day} 1 {weekday}", f"* * * {month} *"):
+        try:
+            CronSim(each, FIRST)
+        except CronSimError as error:
+            return str(error).removeprefix("Bad ").replace("-", " ")
+    return None
+
+
+def _has_day(schedule: Schedule) -> bool:
+    """Whether the schedule is ever due. cronsim refuses a day that no such month has, and else looks for 50 years."""
+    try:
+        return schedule.next(FIRST) is not None
+    except CronSimError:
+        return False
 
 
 def _zone(name: str) -> ZoneInfo | None:
