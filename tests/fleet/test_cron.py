@@ -1,6 +1,7 @@
 """EdgeCronJobs on the fleet: real minutes, real runs, and their results at home."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -22,6 +23,8 @@ SLOW: Final = "import time\ntime.sleep(600)"
 EVERY_MINUTE: Final = "* * * * *"
 DUE_SECONDS: Final = 90.0
 """The next minute begins, and its run is seen."""
+SETTLED_SECONDS: Final = 180.0
+"""A run that has just ended has brought home all that it will, and is removed where no history is kept."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class Cron:
         text = self.fleet.kubectl("get", "events", "--namespace", self.namespace, about, "--output=json")
         return {event["reason"] for event in json.loads(text)["items"]}
 
+    def complete(self) -> list[dict[str, Any]]:
+        """Those of its EdgeJobs that are complete, oldest first."""
+        return [run for run in self.runs() if _holds(run, "Complete")]
+
+    def until(self, what: str, condition: Callable[["Cron"], object], seconds: float = DUE_SECONDS) -> None:
+        """Wait until `condition` says something true of it."""
+        wait_until(lambda: condition(self), f"{self.name}: {what}", seconds=seconds)
+
     def edit(self, **spec: Any) -> None:
         """Change fields of its spec."""
         patch = json.dumps({"spec": spec})
@@ -60,6 +71,11 @@ class Cron:
         """Ask for a run as docs/jobs.md says."""
         asked = f"edgewise.dev/run-now={token}"
         self.fleet.kubectl("annotate", "ecj", self.name, "--namespace", self.namespace, "--overwrite", asked)
+
+
+def _holds(run: dict[str, Any], condition: str) -> bool:
+    conditions = run.get("status", {}).get("conditions", [])
+    return any(one["type"] == condition and one["status"] == "True" for one in conditions)
 
 
 def make_cron(fleet: Fleet, namespace: str, name: str, app: str, **spec: Any) -> Cron:
@@ -76,6 +92,7 @@ def test_runs_start_by_schedule_by_request_and_by_policy(fleet: Fleet, namespace
     make_app(fleet, namespace, "slow", SLOW, outputs=None)
     minutely = make_cron(fleet, namespace, "minutely", "tick", schedule=EVERY_MINUTE, timeZone="Europe/Berlin")
     suspended = make_cron(fleet, namespace, "suspended", "tick", schedule=EVERY_MINUTE, suspend=True)
+    forgetful = make_cron(fleet, namespace, "forgetful", "tick", successfulJobsHistoryLimit=0)
     policies = [
         make_cron(fleet, namespace, policy.lower(), "slow", concurrencyPolicy=policy)
         for policy in ("Forbid", "Replace")
@@ -84,19 +101,20 @@ def test_runs_start_by_schedule_by_request_and_by_policy(fleet: Fleet, namespace
     for cron in policies:
         cron.run_now("first")
     suspended.run_now("by-hand")
+    forgetful.run_now("by-hand")
     for cron in policies:
-        wait_until(lambda cron=cron: cron.status().get("activeCount") == 1, f"{cron.name} runs", seconds=30)
+        cron.until("it runs", lambda one: one.status().get("activeCount") == 1, seconds=30)
     [stays], [leaves] = forbids.runs(), replaces.runs()
     for cron in policies:
         cron.edit(schedule=EVERY_MINUTE)
 
-    wait_until(lambda: "RunSkipped" in forbids.events(), "a run is skipped", seconds=DUE_SECONDS)
+    forbids.until("a run is skipped", lambda one: "RunSkipped" in one.events())
     assert [run["metadata"]["uid"] for run in forbids.runs()] == [stays["metadata"]["uid"]]
-    wait_until(lambda: _is_replaced(replaces, leaves), "a run is replaced", seconds=DUE_SECONDS)
-    assert "RunReplaced" in replaces.events()
+    replaces.until("a run is replaced", lambda one: _is_replaced(one, leaves))
+    replaces.until("that is told", lambda one: "RunReplaced" in one.events(), seconds=30)
 
-    wait_until(lambda: minutely.status().get("lastSuccessfulTime"), "a run is complete", seconds=DUE_SECONDS)
-    run = minutely.runs()[0]
+    minutely.until("a run is complete", lambda one: one.status().get("lastSuccessfulTime"))
+    run = minutely.complete()[0]
     at = datetime.fromisoformat(run["metadata"]["annotations"]["edgewise.dev/scheduled-at"])
     made = datetime.fromisoformat(run["metadata"]["creationTimestamp"])
     assert at.second == 0
@@ -105,14 +123,16 @@ def test_runs_start_by_schedule_by_request_and_by_policy(fleet: Fleet, namespace
     assert run["metadata"]["ownerReferences"][0]["name"] == "minutely"
     by_hand = Job(fleet, namespace, suspended.status()["runNow"]["name"])
     by_hand.until("Complete")
+    forgetful.until("its run is complete", lambda one: one.status().get("lastSuccessfulTime"))
+    forgetful.until("its run is removed", lambda one: not one.runs(), seconds=SETTLED_SECONDS)
     with results(fleet, namespace) as reader:
-        for name in (run["metadata"]["name"], by_hand.name):
+        for name in (run["metadata"]["name"], by_hand.name, forgetful.status()["runNow"]["name"]):
             assert reader.file(namespace, name, "tick.csv") == f"job\n{name}\n".encode()
     assert [one["metadata"]["name"] for one in suspended.runs()] == [by_hand.name], "its schedule starts nothing"
 
     for cron in (*policies, minutely):
         fleet.kubectl("delete", "ecj", cron.name, "--namespace", namespace)
-        wait_until(lambda cron=cron: not cron.runs(), f"the runs of {cron.name} are gone", seconds=60)
+        cron.until("its runs are gone", lambda one: not one.runs(), seconds=60)
     pods = ("get", "pods", "--namespace", namespace, "--output=name")
     names = tuple(f"pod/{cron.name}-" for cron in (*policies, minutely))
     wait_until(
