@@ -1,6 +1,7 @@
 """The caches hold the newest of what was seen, in whatever order watches and the writer's own answers arrive."""
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -218,12 +219,13 @@ def test_how_long_a_kubelet_has_been_away_is_known_without_any_clock_of_another(
         return world.snapshot().nodes["e"].kubelet_lost_for.total_seconds()
 
     now = 100.0
-    world = World(Installation(), clock=lambda: now)
+    world = World(Installation(), clock=lambda: now, leading_since=now)
     edge = {"name": "e", "uid": "u2", "resourceVersion": "1", "generation": 1}
     world.saw("edgenodes", {"metadata": edge, "spec": {}})
     NodeSink(world).replaced([node("Unknown", 1)], 1)
     assert lost() == 0, "a new leader has only just seen it"
     now = 160.0
+    assert world.snapshot().leading_for == timedelta(seconds=60)
     NodeSink(world).replaced([node("Unknown", 2)], 2)
     assert lost() == 60
     NodeSink(world).changed(node("True", 3))
