@@ -243,10 +243,48 @@ JOB: Final = _object(
 )
 
 
+CRON_JOB: Final = _object(
+    "EdgeCronJob",
+    {
+        "schedule": "30 2 * * 1-5",
+        "timeZone": "Europe/Berlin",
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": 600,
+        "suspend": True,
+        "successfulJobsHistoryLimit": 3,
+        "failedJobsHistoryLimit": 1,
+        "jobTemplate": {
+            "metadata": {"labels": {"team": "west"}, "annotations": {"example.org/note": "every night"}},
+            "spec": JOB["spec"],
+        },
+    },
+    {
+        "observedGeneration": 1,
+        "schedule": "30 2 * * 1-5 Europe/Berlin",
+        "scheduleSince": TIME,
+        "active": [
+            {"name": "nightly-29455865", "uid": "7cb461c8-2c0a-49e1-a995-2eb636801bbd", "scheduledTime": TIME},
+        ],
+        "activeCount": 1,
+        "lastScheduleTime": TIME,
+        "lastSkippedTime": TIME,
+        "lastSuccessfulTime": TIME,
+        "nextScheduleTime": TIME,
+        "runNow": {"token": "2026-01-02", "number": 1, "name": "nightly-now-abcdef"},
+        "conditions": [CONDITION],
+    },
+)
+
+
 def named(example: dict[str, Any], name: str) -> dict[str, Any]:
     """A copy of an example with this name."""
     return {**deepcopy(example), "metadata": {"name": name}}
 
 
-EXAMPLES: Final = {"EdgeNode": (NODE,), "EdgeApp": (APP, BUNDLED_APP), "EdgeJob": (JOB,)}
+EXAMPLES: Final = {
+    "EdgeNode": (NODE,),
+    "EdgeApp": (APP, BUNDLED_APP),
+    "EdgeJob": (JOB,),
+    "EdgeCronJob": (CRON_JOB,),
+}
 """By kind; the first has (nearly) every field."""

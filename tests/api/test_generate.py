@@ -43,7 +43,7 @@ def test_writes_once_and_then_finds_nothing_to_do(checkout: Path) -> None:
         assert (checkout / path).read_text() == text
     objects = list(yaml.safe_load_all((checkout / "manifests/install.yaml").read_text()))
     kinds = [found["kind"] for found in objects]
-    assert kinds[:4] == ["CustomResourceDefinition"] * 3 + ["Namespace"]
+    assert kinds[:5] == ["CustomResourceDefinition"] * 4 + ["Namespace"]
     assert {"Deployment", "DaemonSet", "CSIDriver", "PersistentVolumeClaim"} <= set(kinds)
     assert "Job" not in kinds, "hooks are helm's: kubectl would run them at once"
 

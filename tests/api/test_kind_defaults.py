@@ -6,11 +6,14 @@ from typing import Any, Final
 import pytest
 from edgewise.api import (
     EDGE_APP,
+    EDGE_CRON_JOB,
     EDGE_JOB,
     EDGE_NODE,
     KINDS,
     EdgeApp,
     EdgeAppSpec,
+    EdgeCronJob,
+    EdgeCronJobSpec,
     EdgeJob,
     EdgeJobSpec,
     EdgeNode,
@@ -29,6 +32,7 @@ BARE: Final[dict[str, dict[str, Any]]] = {
     "EdgeNode": {},
     "EdgeApp": {"spec": {"image": "python"}},
     "EdgeJob": {"spec": {"appRef": {"name": "python"}}},
+    "EdgeCronJob": {"spec": {"schedule": "@daily", "jobTemplate": {"spec": {"appRef": {"name": "python"}}}}},
 }
 """The least that each kind needs."""
 
@@ -49,11 +53,20 @@ FILLED: Final[dict[str, dict[str, Any]]] = {
 }
 """What the API server makes of it."""
 
+FILLED["EdgeCronJob"] = {
+    "schedule": "@daily",
+    "concurrencyPolicy": "Allow",
+    "suspend": False,
+    "successfulJobsHistoryLimit": 3,
+    "failedJobsHistoryLimit": 1,
+    "jobTemplate": {"spec": FILLED["EdgeJob"]},
+}
+
 
 def bare(kind: Kind, name: str = NAME) -> dict[str, Any]:
     """The least manifest of a kind."""
     whole = {"apiVersion": "edgewise.dev/v1alpha1", "kind": kind.name, "metadata": {"name": name}, **BARE[kind.name]}
-    if kind is EDGE_JOB:
+    if kind in (EDGE_JOB, EDGE_CRON_JOB):
         whole["spec"] = {**whole["spec"], "suspend": True}
     return whole
 
@@ -84,6 +97,8 @@ def test_the_models_have_the_defaults_of_the_api_server(cluster: Cluster) -> Non
     assert EdgeNode.model_validate(answers["EdgeNode"]).spec == EdgeNodeSpec()
     assert EdgeApp.model_validate(answers["EdgeApp"]).spec == EdgeAppSpec(image="python")
     assert EdgeJob.model_validate(answers["EdgeJob"]).spec == EdgeJobSpec.model_validate(BARE["EdgeJob"]["spec"])
+    cron_job = EdgeCronJob.model_validate(answers["EdgeCronJob"])
+    assert cron_job.spec == EdgeCronJobSpec.model_validate(BARE["EdgeCronJob"]["spec"])
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -98,17 +113,19 @@ def test_every_default_is_tested_here(kind: Kind) -> None:
 
     schema = custom_resource_definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     found = {path.rpartition(".")[2] for path in defaults(schema, "")}
+    of_a_job = {
+        *("evictWhenHot", "maxAttempts", "backoffSeconds", "maxBackoffSeconds", "maxDisruptions"),
+        *("replaceAfterSeconds", "pods", "suspend", "cancel", "priority", "completions"),
+        *("optional", "observedGeneration"),
+    }
     tested = {
         "EdgeNode": {"maintenance", "throttleCelsius", "criticalCelsius", "count", "observedGeneration"},
         "EdgeApp": {
             *("path", "include", "maxFiles", "minFiles", "sizeLimit", "collect"),
             *("optional", "count", "operator", "readOnlyRootFilesystem", "observedGeneration"),
         },
-        "EdgeJob": {
-            *("evictWhenHot", "maxAttempts", "backoffSeconds", "maxBackoffSeconds", "maxDisruptions"),
-            *("replaceAfterSeconds", "pods", "suspend", "cancel", "priority", "completions"),
-            *("optional", "observedGeneration"),
-        },
+        "EdgeJob": of_a_job,
+        "EdgeCronJob": of_a_job | {"concurrencyPolicy", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"},
     }
     assert found == tested[kind.name]
 
@@ -192,6 +209,15 @@ def test_kubectl_get_tells_the_story(cluster: Cluster, stored: dict[str, str], k
             "Attempt": 1,
             "Results": "Complete",
             "Files": 1,
+        },
+        "EdgeCronJob": {
+            "Schedule": "30 2 * * 1-5",
+            "Time-Zone": "Europe/Berlin",
+            "Suspend": True,
+            "Active": 1,
+            "Next-Run": "2026-01-02T03:04:05Z",
+            "Ready": "True",
+            "Reason": "Fresh",
         },
     }
     assert {title: row[title] for title in expected[kind.name]} == expected[kind.name]

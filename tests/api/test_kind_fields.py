@@ -9,6 +9,7 @@ from edgewise.api.crd import custom_resource_definition
 
 from tests.api.app_fields import EDGE_APP_FIELDS
 from tests.api.cluster import Cluster, Refused
+from tests.api.cron_fields import EDGE_CRON_JOB_FIELDS
 from tests.api.examples import EXAMPLES, named
 from tests.api.job_fields import EDGE_JOB_FIELDS
 from tests.api.node_fields import EDGE_NODE_FIELDS
@@ -19,6 +20,7 @@ FIELDS: Final[dict[str, dict[str, Field]]] = {
     "EdgeNode": EDGE_NODE_FIELDS,
     "EdgeApp": EDGE_APP_FIELDS,
     "EdgeJob": EDGE_JOB_FIELDS,
+    "EdgeCronJob": EDGE_CRON_JOB_FIELDS,
 }
 
 SAYINGS: Final = {

@@ -1,5 +1,6 @@
 """The models without a cluster: reading, writing back, amounts and lengths of time."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -22,11 +23,14 @@ from edgewise.api import (
     spec_body,
     status_body,
 )
+from edgewise.api.edge_cron_job import SCHEDULE_PATTERN
+from edgewise.domain.schedule import Schedule, read
 from edgewise.notation import parse_duration, parse_quantity
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.api.cron_fields import SCHEDULE
 from tests.api.examples import EXAMPLES
 
 JOB = EXAMPLES["EdgeJob"][0]
@@ -204,6 +208,16 @@ def test_lengths_of_time(text: str, length: timedelta) -> None:
 def test_no_lengths_of_time(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration"):
         parse_duration(text)
+
+
+def test_the_rule_on_schedules_takes_what_can_be_read() -> None:
+    """The rule's pattern, here without an API server; what only cronsim can refuse stalls the EdgeCronJob."""
+    for schedule in SCHEDULE.good:
+        assert re.fullmatch(SCHEDULE_PATTERN, schedule), schedule
+        assert isinstance(read(schedule, None), Schedule), schedule
+    for constraint, schedule in SCHEDULE.refusals():
+        if constraint != "maxLength":
+            assert not re.fullmatch(SCHEDULE_PATTERN, schedule), schedule
 
 
 scalars = st.booleans() | st.integers(0, 3) | st.sampled_from("ab")

@@ -18,9 +18,10 @@ from edgewise.control.settings import Settings
 from edgewise.control.teller import MOST_WAITING, UNTOLD, Teller
 from edgewise.control.world import World
 from edgewise.control.writer import Writer
-from edgewise.domain.actions import CreatePod, DeletePod, Event, PatchStatus
+from edgewise.domain.actions import CreatePod, CreateRun, DeletePod, DeleteRun, Event, PatchStatus
 from edgewise.domain.pods import build_pod
-from edgewise.domain.views import Installation, JobView, Key
+from edgewise.domain.runs import SCHEDULED_ANNOTATION, build_run
+from edgewise.domain.views import CronView, Installation, JobView, Key
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
 from msgspec import json
 
@@ -148,6 +149,53 @@ async def test_deleting_is_of_that_very_pod(client: KubeClient, job: JobView) ->
     with pytest.raises(Refused, match="NotFound"):
         await client.ask("GET", path)
     assert await writer.apply([DeletePod(pod.key, pod.uid)]) == 0, "gone already is as asked"
+
+
+@pytest_asyncio.fixture
+async def cron(client: KubeClient, namespace: str, kinds: None) -> CronView:
+    """A suspended EdgeCronJob of suspended EdgeJobs."""
+    template = {"spec": {"appRef": {"name": "faces"}, "suspend": True}}
+    body = {
+        "apiVersion": "edgewise.dev/v1alpha1",
+        "kind": "EdgeCronJob",
+        "metadata": {"name": "nightly", "namespace": namespace},
+        "spec": {"schedule": "@daily", "suspend": True, "jobTemplate": template},
+    }
+    answer = await client.ask("POST", f"/apis/edgewise.dev/v1alpha1/namespaces/{namespace}/edgecronjobs", body)
+    world = World(Installation())
+    world.saw("edgecronjobs", json.decode(answer))
+    return world.crons.objects[Key(namespace, "nightly")]
+
+
+def a_run(cron: CronView) -> CreateRun:
+    key = Key(cron.key.namespace, f"{cron.key.name}-29540000")
+    return CreateRun(cron.key, cron.uid, build_run(cron, key, (SCHEDULED_ANNOTATION, "2026-03-01T23:20:00Z")))
+
+
+async def test_a_run_is_made_once_and_known_at_once(client: KubeClient, cron: CronView) -> None:
+    world = World(Installation())
+    writer = Writer(client, world, Teller(client, "test"))
+    for _ in range(2):  # the second as after a crash between the creation and its record
+        assert await writer.apply([a_run(cron)]) == 0
+    [run] = world.jobs.objects.values()
+    assert (run.key.name, run.cron_uid) == ("nightly-29540000", cron.uid)
+    other = "99999999-0000-4000-8000-000000000000"
+    assert await writer.apply([DeleteRun(run.key, other)]) == 0
+    assert world.jobs.objects, "a namesake is not deleted"
+    assert await writer.apply([DeleteRun(run.key, run.uid)]) == 0
+    assert not world.jobs.objects, "what is deleted is known at once, too"
+    assert await writer.apply([DeleteRun(run.key, run.uid)]) == 0, "gone already is as asked"
+
+
+async def test_a_strangers_job_of_that_name_is_not_taken_for_a_run(client: KubeClient, cron: CronView) -> None:
+    strangers = a_run(cron).manifest
+    del strangers["metadata"]["ownerReferences"]
+    path = f"/apis/edgewise.dev/v1alpha1/namespaces/{cron.key.namespace}/edgejobs"
+    await client.ask("POST", path, strangers)
+    world = World(Installation())
+    assert await Writer(client, world, Teller(client, "test")).apply([a_run(cron)]) == 0
+    assert not world.jobs.objects
+    assert "already exists" in world.refusals[cron.uid].message
 
 
 def patch(job: JobView, phase: Phase) -> PatchStatus:

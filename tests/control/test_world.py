@@ -1,6 +1,7 @@
 """The caches hold the newest of what was seen, in whatever order watches and the writer's own answers arrive."""
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from edgewise.domain.views import Installation, Key, PodPhase
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import json
+
+from tests.domain.builders import CRON_UID
 
 
 @dataclass(frozen=True)
@@ -181,13 +184,28 @@ def test_power_lost_before_the_containers_start_was_kept_strands_the_pod() -> No
 
 def test_a_refused_pod_waits_longer_each_time() -> None:
     world = World(Installation())
-    world.pod_refused("j", "no")
+    world.refused("j", "no")
     first = world.refusals["j"]
-    world.pod_refused("j", "no")
+    world.refused("j", "no")
     second = world.refusals["j"]
     assert (first.times, second.times) == (1, 2)
     assert second.retry_at > first.retry_at
-    world.pod_taken("j")
+    world.taken("j")
+    assert world.snapshot().refusals == {}
+
+
+def test_a_corrected_cron_job_is_offered_again_at_once() -> None:
+    def cron(version: int, generation: int) -> dict[str, Any]:
+        meta = {"name": "c", "namespace": "n", "uid": CRON_UID, "resourceVersion": str(version)}
+        spec = {"schedule": "@daily", "jobTemplate": {"spec": {"appRef": {"name": "faces"}}}}
+        return {"metadata": meta | {"generation": generation}, "spec": spec}
+
+    world = World(Installation())
+    world.saw("edgecronjobs", cron(1, 1))
+    world.refused(CRON_UID, "no")
+    world.saw("edgecronjobs", cron(2, 1))
+    assert CRON_UID in world.snapshot().refusals, "its status was written"
+    world.saw("edgecronjobs", cron(3, 2))
     assert world.snapshot().refusals == {}
 
 
@@ -201,12 +219,13 @@ def test_how_long_a_kubelet_has_been_away_is_known_without_any_clock_of_another(
         return world.snapshot().nodes["e"].kubelet_lost_for.total_seconds()
 
     now = 100.0
-    world = World(Installation(), clock=lambda: now)
+    world = World(Installation(), clock=lambda: now, leading_since=now)
     edge = {"name": "e", "uid": "u2", "resourceVersion": "1", "generation": 1}
     world.saw("edgenodes", {"metadata": edge, "spec": {}})
     NodeSink(world).replaced([node("Unknown", 1)], 1)
     assert lost() == 0, "a new leader has only just seen it"
     now = 160.0
+    assert world.snapshot().leading_for == timedelta(seconds=60)
     NodeSink(world).replaced([node("Unknown", 2)], 2)
     assert lost() == 60
     NodeSink(world).changed(node("True", 3))

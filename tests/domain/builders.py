@@ -6,6 +6,8 @@ from typing import Any
 from edgewise.api import (
     EdgeAppSpec,
     EdgeAppStatus,
+    EdgeCronJobSpec,
+    EdgeCronJobStatus,
     EdgeJobSpec,
     EdgeJobStatus,
     EdgeNodeSpec,
@@ -17,6 +19,7 @@ from edgewise.domain.plan import plan
 from edgewise.domain.views import (
     AppView,
     BeatView,
+    CronView,
     Installation,
     JobView,
     Key,
@@ -32,6 +35,7 @@ from edgewise_agent import wire
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 GIB = 2**30
 JOB_UID = "7bcca88b-0000-4000-8000-000000000001"
+CRON_UID = "c0000000-0000-4000-8000-000000000001"
 POD_UID = "11111111-0000-4000-8000-000000000001"
 
 
@@ -124,6 +128,23 @@ def job(name: str = "run", *, uid: str = JOB_UID, status: EdgeJobStatus | None =
     return JobView(**(view | values))
 
 
+def cron(name: str = "nightly", *, status: EdgeCronJobStatus | None = None, **values: Any) -> CronView:
+    """An EdgeCronJob that was made at 11:30 and is due every five minutes; `spec` changes its spec."""
+    spec = {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"appRef": {"name": "faces"}}}} | values.pop("spec", {})
+    view: dict[str, Any] = {
+        "key": Key("demo", name),
+        "uid": CRON_UID,
+        "generation": 1,
+        "resource_version": "1",
+        "created_at": NOW - timedelta(minutes=30),
+        "deleting": False,
+        "run_now": "",
+        "spec": EdgeCronJobSpec.model_validate(spec),
+        "status": status or EdgeCronJobStatus(),
+    }
+    return CronView(**(view | values))
+
+
 def pod(phase: PodPhase = PodPhase.RUNNING, *, attempt: int = 1, node: str = "edge-1", **values: Any) -> PodView:
     view: dict[str, Any] = {
         "key": Key("demo", f"run-7bcca-{attempt}"),
@@ -176,6 +197,8 @@ def snapshot(
     installation: Installation | None = None,
     refusals: dict[str, Refusal] | None = None,
     newcomers: tuple[str, ...] = (),
+    crons: tuple[CronView, ...] = (),
+    leading_for: timedelta = timedelta(hours=1),
 ) -> Snapshot:
     by_job: dict[str, tuple[PodView, ...]] = {}
     for one in pods:
@@ -188,6 +211,8 @@ def snapshot(
         manifests={one.pod_uid: one for one in manifests},
         refusals=refusals or {},
         newcomers={name: kube() for name in newcomers},
+        crons={one.key: one for one in crons},
+        leading_for=leading_for,
         installation=installation
         or Installation(default_policy="Score", priority_class="edgewise-jobs", gateway_url="https://gateway"),
     )

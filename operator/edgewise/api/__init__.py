@@ -5,6 +5,17 @@ Owns what users write and read in the Kubernetes API: names, types, bounds, defa
 
 from edgewise.api.conditions import Condition, ConditionStatus
 from edgewise.api.edge_app import EDGE_APP, EdgeApp, EdgeAppSpec, EdgeAppStatus, ImagePullPolicy, SecretReference
+from edgewise.api.edge_cron_job import (
+    EDGE_CRON_JOB,
+    ActiveRun,
+    ConcurrencyPolicy,
+    EdgeCronJob,
+    EdgeCronJobSpec,
+    EdgeCronJobStatus,
+    JobTemplate,
+    JobTemplateMetadata,
+    RunNow,
+)
 from edgewise.api.edge_job import (
     EDGE_JOB,
     AppReference,
@@ -76,24 +87,27 @@ from edgewise.api.selection import (
     TolerationOperator,
 )
 
-KINDS = (EDGE_NODE, EDGE_APP, EDGE_JOB)
+KINDS = (EDGE_NODE, EDGE_APP, EDGE_JOB, EDGE_CRON_JOB)
 """Every kind, in the order in which they are documented."""
 
 __all__ = [
     "API_VERSION",
     "EDGE_APP",
+    "EDGE_CRON_JOB",
     "EDGE_JOB",
     "EDGE_NODE",
     "GROUP",
     "KINDS",
     "NAME_LENGTH",
     "VERSION",
+    "ActiveRun",
     "AppReference",
     "Attempt",
     "Bundle",
     "Candidate",
     "Collect",
     "Column",
+    "ConcurrencyPolicy",
     "Condition",
     "ConditionStatus",
     "ConfigMapFiles",
@@ -102,6 +116,9 @@ __all__ = [
     "EdgeApp",
     "EdgeAppSpec",
     "EdgeAppStatus",
+    "EdgeCronJob",
+    "EdgeCronJobSpec",
+    "EdgeCronJobStatus",
     "EdgeJob",
     "EdgeJobSpec",
     "EdgeJobStatus",
@@ -115,6 +132,8 @@ __all__ = [
     "FileMount",
     "ImagePullPolicy",
     "Input",
+    "JobTemplate",
+    "JobTemplateMetadata",
     "KeySelector",
     "KeyToPath",
     "Kind",
@@ -141,6 +160,7 @@ __all__ = [
     "ResultsState",
     "Retention",
     "Retry",
+    "RunNow",
     "SELinuxOptions",
     "SecretFiles",
     "SecretReference",

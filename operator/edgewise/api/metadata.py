@@ -24,6 +24,14 @@ SHORT_NAME: Final = Rule(
 )
 
 
+class Owner(Model):
+    """Who an object belongs to."""
+
+    kind: str = ""
+    uid: str = ""
+    controller: bool = False
+
+
 class Metadata(Model):
     """Standard object's metadata."""
 
@@ -36,3 +44,8 @@ class Metadata(Model):
     deletion_timestamp: Timestamp | None = None
     labels: Mapping[str, str] = Field(default_factory=dict)
     annotations: Mapping[str, str] = Field(default_factory=dict)
+    owner_references: tuple[Owner, ...] = ()
+
+    def controller(self, kind: str) -> str:
+        """The UID of the object of `kind` that controls this one; empty where none does."""
+        return next((one.uid for one in self.owner_references if one.controller and one.kind == kind), "")

@@ -15,12 +15,13 @@ from typing import Final
 
 from msgspec import Struct, json
 
-from edgewise.api import API_VERSION, KINDS
+from edgewise.api import API_VERSION, GROUP, KINDS
 from edgewise.control.world import World
 from edgewise.kube.client import KubeClient, Refused, Unreachable
 
 EVERY: Final = timedelta(seconds=60)
 AT_START_SECONDS: Final = 0.25
+DEFINITIONS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class Audit:
     """when the last comparison was made, on the monotonic clock"""
     missing_since: dict[str, float] = field(default_factory=dict)
     """since when a kind's watch has been silent although it missed something, on the monotonic clock"""
+    _absent: set[str] = field(default_factory=set)
+    """the kinds that the cluster does not have, by plural"""
     _behind: dict[str, str] = field(default_factory=dict)
     """the versions that the last look found and the caches did not hold, by UID"""
 
@@ -90,12 +93,44 @@ class Audit:
         self.looked_at = time.monotonic()
 
     async def _late(self, plural: str) -> list[_Meta]:
-        """The objects of which the cache holds no version as new as the list's: on their way, or missed."""
+        """The objects of which the cache holds no version as new as the list's: on their way, or missed.
+
+        There are none of a kind that the cluster does not have, as when the operator was upgraded before the CRDs.
+        """
         path = f"/apis/{API_VERSION}/{plural}"
-        listed = json.decode(await self.client.ask("GET", path, accept=METADATA_ONLY), type=_List)
+        try:
+            answer = await self.client.ask("GET", path, accept=METADATA_ONLY)
+        except Refused as error:
+            if error.status != HTTPStatus.NOT_FOUND or await self._is_defined(plural):
+                raise
+            self._warn_of(plural)
+            return []
+        self._absent.discard(plural)
+        listed = json.decode(answer, type=_List)
         items = [item.metadata for item in listed.items or ()]
         known = self.world.compare(plural, {one.uid for one in items}, int(listed.metadata.resource_version))
         return [one for one in items if int(known.get(one.uid, "0")) < int(one.resource_version)]
+
+    async def _is_defined(self, plural: str) -> bool:
+        """Whether the cluster has the kind: one that it has is not found either, while an API server starts."""
+        try:
+            await self.client.ask("GET", f"{DEFINITIONS}/{plural}.{GROUP}")
+        except Refused as error:
+            if error.reason != "NotFound":
+                raise
+            return False
+        return True
+
+    def _warn_of(self, plural: str) -> None:
+        """Say once that a kind is absent. Its watch begins by itself when kopf sees the new definition."""
+        if plural not in self._absent:
+            logger.warning(
+                "the cluster has no %s.%s, so nothing is decided about any until somebody runs "
+                "`kubectl apply --server-side -f charts/edgewise/crds`",
+                plural,
+                GROUP,
+            )
+            self._absent.add(plural)
 
     def _judge(self, plural: str, missed: list[_Meta]) -> None:
         """A watch that has missed something, and has said nothing since, may have stopped."""

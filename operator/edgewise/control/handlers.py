@@ -9,7 +9,7 @@ from edgewise.control.world import World
 
 
 def register(registry: kopf.OperatorRegistry, world: World) -> None:
-    """Have kopf watch EdgeNodes, EdgeApps and EdgeJobs for `world`."""
+    """Have kopf watch every kind of ours for `world`."""
     for kind in KINDS:
 
         async def handle(event: kopf.RawEvent, plural: str = kind.plural, **_: Any) -> None:

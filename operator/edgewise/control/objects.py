@@ -1,6 +1,6 @@
 """Slim shapes of the objects that the operator reads, and how they become the views that decisions look at."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from sys import intern
 from typing import Any
@@ -9,7 +9,7 @@ from edgewise_agent.wire import BUNDLE_ATTRIBUTE
 from msgspec import DecodeError, Raw, Struct, field, json
 from pydantic import ValidationError
 
-from edgewise.api import EdgeApp, EdgeJob, PlacementStatus
+from edgewise.api import EdgeApp, EdgeCronJob, EdgeJob, EdgeNode, PlacementStatus
 from edgewise.domain.images import full_name
 from edgewise.domain.pods import (
     ATTEMPT_LABEL,
@@ -20,7 +20,8 @@ from edgewise.domain.pods import (
     PLACEMENT_ANNOTATION,
     SOURCE_VOLUME,
 )
-from edgewise.domain.views import AppView, JobView, Key, KubeNode, PodPhase, PodView, Taint
+from edgewise.domain.runs import RUN_NOW_ANNOTATION
+from edgewise.domain.views import AppView, CronView, JobView, Key, KubeNode, NodeView, PodPhase, PodView, Taint
 from edgewise.notation import parse_quantity
 
 
@@ -292,6 +293,41 @@ def job_view(raw: Any) -> JobView:
         deleting=meta.deletion_timestamp is not None,
         spec=job.spec,
         status=job.status,
+        cron_uid=meta.controller("EdgeCronJob"),
+    )
+
+
+def cron_view(raw: Any) -> CronView:
+    """An EdgeCronJob as decisions see it. Raises pydantic's ValidationError."""
+    cron = EdgeCronJob.model_validate(raw)
+    meta = cron.metadata
+    return CronView(
+        key=Key(meta.namespace, meta.name),
+        uid=meta.uid,
+        generation=meta.generation,
+        resource_version=meta.resource_version,
+        created_at=meta.creation_timestamp or datetime.now(UTC),
+        deleting=meta.deletion_timestamp is not None,
+        run_now=meta.annotations.get(RUN_NOW_ANNOTATION, ""),
+        spec=cron.spec,
+        status=cron.status,
+    )
+
+
+def edge_node_view(raw: Any) -> NodeView:
+    """An EdgeNode before anything else is known of its device. Raises pydantic's ValidationError."""
+    node = EdgeNode.model_validate(raw)
+    return NodeView(
+        name=node.metadata.name,
+        uid=node.metadata.uid,
+        generation=node.metadata.generation,
+        resource_version=node.metadata.resource_version,
+        spec=node.spec,
+        status=node.status,
+        kube=None,
+        beat=None,
+        lease=None,
+        leading_for=timedelta(),
     )
 
 

@@ -16,14 +16,15 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from edgewise_agent import wire
 from pydantic import ValidationError
 
-from edgewise.api import EdgeNode, EdgeNodeStatus
+from edgewise.api import EdgeNodeStatus
 from edgewise.beats.table import BeatTable
 from edgewise.control.leases import LeaseTable
-from edgewise.control.objects import NodeObject, PodObject, app_view, job_view
+from edgewise.control.objects import NodeObject, PodObject, app_view, cron_view, edge_node_view, job_view
 from edgewise.domain.fleet import ready_reason
 from edgewise.domain.liveness import KUBELET_DOWN, late
 from edgewise.domain.views import (
     AppView,
+    CronView,
     Installation,
     JobView,
     Key,
@@ -121,6 +122,7 @@ class World:
     """whether devices have reported: worth a look, but not at once"""
     jobs: Cache[Key, JobView] = field(default_factory=Cache)
     apps: Cache[Key, AppView] = field(default_factory=Cache)
+    crons: Cache[Key, CronView] = field(default_factory=Cache)
     edge_nodes: Cache[str, NodeView] = field(default_factory=Cache)
     pods: Cache[Key, PodView] = field(default_factory=Cache)
     kube_nodes: dict[str, KubeNode] = field(default_factory=dict)
@@ -145,7 +147,7 @@ class World:
         self.saw(plural, raw, deleted=event_type == "DELETED")
 
     def saw(self, plural: str, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
-        """An EdgeJob, EdgeApp or EdgeNode as the API holds it. One that can't be read is logged and left as it was."""
+        """An object of ours as the API holds it. One that can't be read is logged and left as it was."""
         meta = raw["metadata"]
         try:
             changed = self._saw(plural, raw, meta, deleted=deleted)
@@ -172,10 +174,18 @@ class World:
                 return self.jobs.put(key, job_view(raw))
             case "edgeapps":
                 return self.apps.drop(key, meta["uid"]) if deleted else self.apps.put(key, app_view(raw))
+            case "edgecronjobs":
+                if deleted:
+                    self.refusals.pop(meta["uid"], None)
+                    return self.crons.drop(key, meta["uid"])
+                view, known = cron_view(raw), self.crons.objects.get(key)
+                if known is not None and known.generation != view.generation:
+                    self.refusals.pop(view.uid, None)  # what was refused may have been corrected
+                return self.crons.put(key, view)
             case "edgenodes":
                 if deleted:
                     return self.edge_nodes.drop(key.name, meta["uid"])
-                return self.edge_nodes.put(key.name, _node_view(raw))
+                return self.edge_nodes.put(key.name, edge_node_view(raw))
             case other:
                 raise ValueError(f"no cache for {other}")
 
@@ -186,6 +196,8 @@ class World:
                 return self._compare(self.jobs, uids, version)
             case "edgeapps":
                 return self._compare(self.apps, uids, version)
+            case "edgecronjobs":
+                return self._compare(self.crons, uids, version)
             case "edgenodes":
                 return self._compare(self.edge_nodes, uids, version)
             case other:
@@ -250,16 +262,22 @@ class World:
 
     # --- what the writer says
 
-    def pod_refused(self, job_uid: str, message: str) -> None:
-        """The API server refuses a job's pod: it is offered again after a while, doubled each time."""
-        times = self.refusals[job_uid].times + 1 if job_uid in self.refusals else 1
+    def refused(self, uid: str, message: str) -> None:
+        """The API server refuses a job's pod or a cron job's run: it is offered again later, and later each time."""
+        times = self.refusals[uid].times + 1 if uid in self.refusals else 1
         delay = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2 ** min(times - 1, 10))
-        self.refusals[job_uid] = Refusal(message, (datetime.now(UTC) + delay).replace(microsecond=0), times)
+        self.refusals[uid] = Refusal(message, (datetime.now(UTC) + delay).replace(microsecond=0), times)
         self.touched.set()
 
-    def pod_taken(self, job_uid: str) -> None:
-        """The API server has taken a job's pod."""
-        self.refusals.pop(job_uid, None)
+    def taken(self, uid: str) -> None:
+        """The API server has taken the pod of this job, or the run of this cron job."""
+        if self.refusals.pop(uid, None) is not None:
+            self.touched.set()
+
+    def job_gone(self, key: Key, uid: str) -> None:
+        """A job has been deleted."""
+        if self.jobs.drop(key, uid):
+            self.touched.set()
 
     # --- what devices and the gateway say
 
@@ -344,7 +362,9 @@ class World:
                 for name in self.beats.devices()
                 if name not in self.edge_nodes.objects and name in self.kube_nodes
             },
+            crons=dict(self.crons.objects),
             installation=self.installation,
+            leading_for=timedelta(seconds=self.clock() - self.leading_since),
         )
 
 
@@ -389,19 +409,3 @@ class NodeSink:
     def deleted(self, item: NodeObject) -> None:
         """A Node is gone."""
         self.world.kube_node_gone(item)
-
-
-def _node_view(raw: Mapping[str, Any]) -> NodeView:
-    node = EdgeNode.model_validate(raw)
-    return NodeView(
-        name=node.metadata.name,
-        uid=node.metadata.uid,
-        generation=node.metadata.generation,
-        resource_version=node.metadata.resource_version,
-        spec=node.spec,
-        status=node.status,
-        kube=None,
-        beat=None,
-        lease=None,
-        leading_for=timedelta(),
-    )

@@ -16,7 +16,7 @@ from edgewise.api import API_VERSION, merge_patch
 from edgewise.control.objects import decode_pod
 from edgewise.control.teller import Teller
 from edgewise.control.world import World
-from edgewise.domain.actions import Action, CreateNode, CreatePod, DeletePod, PatchStatus
+from edgewise.domain.actions import Action, CreateNode, CreatePod, CreateRun, DeletePod, DeleteRun, PatchStatus
 from edgewise.domain.views import Key
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
 
@@ -76,7 +76,11 @@ class Writer:
             return True
         if isinstance(action, CreatePod) and not error.passes:
             logger.warning("%s", error)
-            self._world.pod_refused(action.job_uid, error.message)
+            self._world.refused(action.job_uid, error.message)
+            return True
+        if isinstance(action, CreateRun) and not error.passes:
+            logger.warning("%s", error)
+            self._world.refused(action.cron_uid, error.message)
             return True
         if error.status == HTTPStatus.CONFLICT:
             logger.info("%s", error)
@@ -90,6 +94,10 @@ class Writer:
                 await self._create_pod(action)
             case DeletePod():
                 await self._delete_pod(action)
+            case CreateRun():
+                await self._create_run(action)
+            case DeleteRun():
+                await self._delete_run(action)
             case PatchStatus():
                 await self._patch_status(action)
             case CreateNode():
@@ -104,10 +112,9 @@ class Writer:
             if error.reason != "AlreadyExists":
                 raise
             answer = await self._client.ask("GET", f"{path}/{action.manifest['metadata']['name']}")
-            owners = json.decode(answer)["metadata"].get("ownerReferences", [])
-            if not any(owner["uid"] == action.job_uid and owner.get("controller") for owner in owners):
+            if not _controlled(json.decode(answer), action.job_uid):
                 raise
-        self._world.pod_taken(action.job_uid)
+        self._world.taken(action.job_uid)
         self._world.saw_pod(decode_pod(answer))
 
     async def _delete_pod(self, action: DeletePod) -> None:
@@ -119,6 +126,43 @@ class Writer:
         answer = await self._client.ask("DELETE", path, body)
         if json.decode(answer).get("kind") == "Pod":
             self._world.saw_pod(decode_pod(answer))
+
+    async def _create_run(self, action: CreateRun) -> None:
+        """Create a run. One of that name is ours only if its controller is this very cron job."""
+        path = f"{GROUP_PATH}/namespaces/{action.cron.namespace}/edgejobs"
+        try:
+            answer = await self._client.ask("POST", path, action.manifest)
+        except Refused as error:
+            if error.reason != "AlreadyExists":
+                raise
+            answer = await self._client.ask("GET", f"{path}/{action.manifest['metadata']['name']}")
+            if not _controlled(json.decode(answer), action.cron_uid):
+                raise
+        self._world.taken(action.cron_uid)
+        self._world.saw("edgejobs", json.decode(answer))
+
+    async def _delete_run(self, action: DeleteRun) -> None:
+        """Delete a run. One that is not there, or whose name another has by now, is known as gone at once."""
+        body = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": {"uid": action.uid},
+            "propagationPolicy": "Background",
+        }
+        path = f"{GROUP_PATH}/namespaces/{action.job.namespace}/edgejobs/{action.job.name}"
+        try:
+            answer = json.decode(await self._client.ask("DELETE", path, body))
+        except Refused as error:
+            if error.reason in (
+                "NotFound",
+                "Conflict",
+            ):  # not so where a starting API server does not know the kind yet
+                self._world.job_gone(action.job, action.uid)
+            raise
+        if answer.get("kind") == "EdgeJob":  # somebody's finalizer keeps it for a while
+            self._world.saw("edgejobs", answer)
+        else:
+            self._world.job_gone(action.job, action.uid)
 
     async def _patch_status(self, action: PatchStatus) -> None:
         patch = {
@@ -140,6 +184,12 @@ class Writer:
                 raise
             answer = await self._client.ask("GET", f"{GROUP_PATH}/edgenodes/{action.name}")
         self._world.saw("edgenodes", json.decode(answer))
+
+
+def _controlled(raw: dict[str, Any], uid: str) -> bool:
+    """Whether the object's controller is the one of that UID."""
+    owners = raw["metadata"].get("ownerReferences", [])
+    return any(owner["uid"] == uid and owner.get("controller") for owner in owners)
 
 
 def _path(plural: str, key: Key) -> str:

@@ -37,6 +37,23 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateRun:
+    """Create an EdgeCronJob's run. It is no error when its own run of that name is there already."""
+
+    cron: Key
+    cron_uid: str
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRun:
+    """Delete exactly this EdgeJob, by UID. Its pods go after it; its results stay."""
+
+    job: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class PatchStatus:
     """Bring an object's status from `before` to `after` (both whole), if the object is still at `resource_version`.
 
@@ -80,7 +97,7 @@ class Event:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Action = CreateNode | CreatePod | DeletePod | PatchStatus
+Action = CreateNode | CreatePod | CreateRun | DeletePod | DeleteRun | PatchStatus
 
 
 @dataclass(frozen=True, slots=True)

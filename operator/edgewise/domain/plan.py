@@ -4,7 +4,8 @@
 2. place     the queue, best device first, reservations visible to the next job
 3. report    each changed state as one status write, with events for people
 4. retain    what finished jobs leave behind
-5. fleet     EdgeNodes and EdgeApps
+5. schedule  the runs of EdgeCronJobs: which start, and which are removed
+6. fleet     EdgeNodes and EdgeApps
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from edgewise.api.job_status import CANDIDATES_KEPT, LONGEST_EXPECTED_SECONDS
 from edgewise.domain import fleet, score
 from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
 from edgewise.domain.board import Board
+from edgewise.domain.crons import cron_jobs
 from edgewise.domain.demand import Demand, usage_of
 from edgewise.domain.draft import Draft
 from edgewise.domain.events import events
@@ -58,6 +60,9 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
             deletions, wake_at = left or ([], None)
             actions += [*_acknowledge(job), *deletions]
             wake_ups += [wake_at] if wake_at else []
+    runs, run_wake_ups = cron_jobs(snapshot, now, faults)
+    actions += runs
+    wake_ups += run_wake_ups
     actions += fleet.report(snapshot, usage, losses, now, faults)
     wake_ups += fleet.wake_ups(snapshot, now)
     return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults), losses)

@@ -14,6 +14,8 @@ from edgewise_agent import wire
 from edgewise.api import (
     EdgeAppSpec,
     EdgeAppStatus,
+    EdgeCronJobSpec,
+    EdgeCronJobStatus,
     EdgeJobSpec,
     EdgeJobStatus,
     EdgeNodeSpec,
@@ -147,6 +149,8 @@ class JobView:
     deleting: bool
     spec: EdgeJobSpec
     status: EdgeJobStatus
+    cron_uid: str = ""
+    """the UID of the EdgeCronJob that controls it, if one does"""
     app: Key = field(init=False, compare=False)
     """the name of its app, which is in the job's namespace"""
     finished: bool = field(init=False, compare=False)
@@ -165,6 +169,22 @@ class JobView:
             if begin is not None and end is not None and begin <= end:
                 succeeded = attempt.outcome is Outcome.SUCCEEDED
                 yield Stay(self.app, attempt.node, begin.timestamp(), end.timestamp(), succeeded)
+
+
+@dataclass(frozen=True, slots=True)
+class CronView:
+    """An EdgeCronJob."""
+
+    key: Key
+    uid: str
+    generation: int
+    resource_version: str
+    created_at: datetime
+    deleting: bool
+    run_now: str
+    """the value of its annotation edgewise.dev/run-now; empty: it has none"""
+    spec: EdgeCronJobSpec
+    status: EdgeCronJobStatus
 
 
 class PodPhase(Enum):
@@ -234,7 +254,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server has refused a job's pod; it is offered again at `retry_at`."""
+    """The API server has refused a job's pod, or a cron job's run; it is offered again at `retry_at`."""
 
     message: str
     retry_at: datetime
@@ -265,7 +285,10 @@ class Snapshot:
     manifests: Mapping[str, wire.Manifest]
     """results that the gateway holds and has asked a verdict for, by pod UID"""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
-    """by job UID"""
+    """by the UID of the EdgeJob or EdgeCronJob"""
     newcomers: Mapping[str, KubeNode] = field(default_factory=dict)
     """devices whose agent reports but that have no EdgeNode yet"""
+    crons: Mapping[Key, CronView] = field(default_factory=dict)
     installation: Installation = field(default_factory=Installation)
+    leading_for: timedelta = timedelta.max
+    """how long this operator has led, so that devices and the gateway can have told it what they hold"""
