@@ -86,19 +86,23 @@ class Measurer:
                 folder = found.name.rpartition("/")[0] + "/"
                 _sync(found, with_folder=folder != synced_folder)
                 synced_folder = folder
-        message = self._problem(held, bytes_, entries)
-        self._table.note_size(held, bytes_, over_limit=message is not None, message=message or "")
+        too_large, no_room = self._too_large(held, bytes_, entries), self._no_room()
+        self._table.note_size(
+            held, bytes_, over_limit=bool(too_large), no_room=bool(no_room), message=too_large or no_room
+        )
 
-    def _problem(self, held: Held, bytes_: int, entries: int) -> str | None:
-        limit, floor = held.entry.asked.size_limit_bytes, self._settings.free_space_floor_bytes
+    @staticmethod
+    def _too_large(held: Held, bytes_: int, entries: int) -> str:
+        limit = held.entry.asked.size_limit_bytes
         if bytes_ > limit:
             return f"{bytes_} bytes written, sizeLimit is {limit}: write less or raise the app's outputs.sizeLimit"
         if entries > MOST_ENTRIES:
             return f"more than {MOST_ENTRIES} files: write fewer, larger ones"
-        free = free_bytes(self._settings.kubelet_root)
-        if free < floor:
-            return f"the device has {free} bytes free, its floor is {floor}: free some space on it"
-        return None
+        return ""
+
+    def _no_room(self) -> str:
+        free, floor = free_bytes(self._settings.kubelet_root), self._settings.free_space_floor_bytes
+        return f"the device has {free} bytes free, its floor is {floor}: free some space on it" if free < floor else ""
 
 
 def measure_spooled(table: VolumeTable) -> None:

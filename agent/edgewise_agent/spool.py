@@ -115,10 +115,22 @@ class Spool:
         except OSError:
             self._orphans.mkdir(mode=0o700, exist_ok=True)
             place = self._orphans / f"{volume_id}-{secrets.token_hex(4)}"
+            os.utime(target)
             target.rename(place)
             self._sync(self._orphans, target.parent)
             return place
         return None
+
+    def unknown(self, now: float) -> list[tuple[Path, float]]:
+        """What was set aside and how many seconds before `now` (Unix seconds) that was, the oldest first."""
+        if not self._orphans.is_dir():
+            return []
+        places = [(place, max(0.0, now - place.lstat().st_mtime)) for place in self._orphans.iterdir()]
+        return sorted(places, key=lambda one: -one[1])
+
+    def drop_unknown(self, place: Path) -> None:
+        """Remove what was set aside at `place`. Raises `OSError`; the next call goes on with it."""
+        remove(place)
 
     def plan(self, volume_id: str) -> UploadPlan | None:
         """The plan that was kept for the volume, if there is a readable one. Raises `OSError`."""

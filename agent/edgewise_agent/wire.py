@@ -127,7 +127,9 @@ class VolumeReport(Struct, frozen=True, kw_only=True, rename="camel"):
     """size of the files in it"""
     sent_bytes: Bytes = 0
     over_limit: bool = False
-    """a live volume that is over its size limit, or the device is under its free-space floor"""
+    """a live volume that is over its size limit; `message` says what the app is to change"""
+    no_room: bool = False
+    """a live volume on a device under its free-space floor: whatever writes there has to go, and is not to blame"""
     message: Message = ""
 
 

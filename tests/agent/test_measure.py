@@ -51,8 +51,10 @@ def test_size_and_limit(settings: Settings) -> None:
 def test_free_space_floor(settings: Settings, table: VolumeTable) -> None:
     publish(table, Pod(settings.kubelet_root))
     Measurer(replace(settings, free_space_floor_bytes=2**60), table).measure_all()
-    assert only(table).over_limit
+    assert (only(table).over_limit, only(table).no_room) == (False, True)
     assert "its floor is 1152921504606846976: free some space on it" in only(table).message
+    Measurer(settings, table).measure_all()
+    assert (only(table).no_room, only(table).message) == (False, "")
 
 
 def test_an_idle_bundle_that_cannot_be_removed_keeps_nothing_from_being_measured(

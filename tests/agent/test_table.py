@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from edgewise_agent.journal import Entry, Finish
 from edgewise_agent.settings import MIB, Settings
 from edgewise_agent.volumes import table as module
-from edgewise_agent.volumes.table import LivePods, SpoolFull, VolumeTable
+from edgewise_agent.volumes.table import UNKNOWN_KEPT_SECONDS, LivePods, SpoolFull, VolumeTable
 from edgewise_agent.wire import VolumeState
 
 from tests.agent.kubelet import Pod
@@ -115,6 +116,20 @@ def test_files_that_no_journal_knows_are_kept_aside(table: VolumeTable, pod: Pod
     assert not pod.target.exists()
     (kept,) = (settings.plugin_dir / "orphans").iterdir()
     assert (kept / "a.csv").read_text() == "1"
+    table.make_room()
+    assert kept.exists()
+    os.utime(kept, (0, time.time() - UNKNOWN_KEPT_SECONDS - 1))
+    table.make_room()
+    assert not kept.exists(), "nobody has looked for them for so long"
+
+
+def test_a_device_under_its_floor_gives_up_what_no_journal_knows(settings: Settings, pod: Pod) -> None:
+    table = VolumeTable(replace(settings, free_space_floor_bytes=2**60), lambda: None)
+    pod.target.mkdir(parents=True)
+    pod.write(a_csv="1")
+    table.unpublish(pod.volume_id, pod.target)
+    table.make_room()
+    assert not list((settings.plugin_dir / "orphans").iterdir())
 
 
 @pytest.mark.parametrize("crash", ["journal written, no folder yet", "folder there", "written to"])

@@ -36,6 +36,7 @@ class Volume:
     pod: PodView
     state: wire.VolumeState = wire.VolumeState.LIVE
     over_limit: bool = False
+    no_room: bool = False
     kept: bool = False
     """whether the device has a copy of what the gateway has acknowledged"""
 
@@ -234,7 +235,9 @@ class Device:
             )
             self.containers[pod.uid] = Container(ends_at, code, reason)
             if pod.has_outputs:
-                self.volumes[pod.uid] = Volume(pod, over_limit=self.rng.random() < 0.03)
+                self.volumes[pod.uid] = Volume(
+                    pod, over_limit=self.rng.random() < 0.03, no_room=self.rng.random() < 0.03
+                )
             started_at = api.second + self.clock_offset
             api.put_pod(pod, phase=PodPhase.RUNNING, started_at=started_at, waiting_reason="", waiting_message="")
 
@@ -277,6 +280,7 @@ class Device:
                 attempt=volume.pod.attempt,
                 state=volume.state,
                 over_limit=volume.over_limit and volume.state is wire.VolumeState.LIVE,
+                no_room=volume.no_room and volume.state is wire.VolumeState.LIVE,
             )
             for uid, volume in self.volumes.items()
         }

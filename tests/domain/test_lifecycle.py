@@ -314,6 +314,20 @@ def test_an_overheated_device_gives_up_only_what_asked_for_it() -> None:
     assert created(planned(jobs=(after(plan, mover),), nodes=hot)) == ["run-7bcca-2"]
 
 
+def test_a_full_device_ends_the_pod_without_blaming_the_app() -> None:
+    said = "9 bytes free, its floor is 10: free some space on it"
+    volume = wire.VolumeReport(
+        pod_uid=RUNNING.uid, job_uid=JOB_UID, attempt=1, state=wire.VolumeState.LIVE, no_room=True, message=said
+    )
+    nodes = (device(beat=beat(volumes=(volume,))), device("edge-2"))
+    once = job(spec={"retry": {"maxAttempts": 1}})
+    plan = planned(jobs=(once,), pods=(RUNNING,), nodes=nodes)
+    (attempt,) = status(plan).attempts
+    assert (attempt.outcome, attempt.reason, attempt.message) == (Outcome.DISRUPTED, "DeviceFull", f"edge-1: {said}")
+    assert deleted(planned(jobs=(after(plan, once),), pods=(RUNNING,), nodes=nodes)) == {RUNNING.uid}
+    assert created(planned(jobs=(after(plan, once),), nodes=nodes)) == ["run-7bcca-2"], "it is tried again elsewhere"
+
+
 def test_outputs_over_their_limit_end_the_pod() -> None:
     volume = wire.VolumeReport(
         pod_uid=RUNNING.uid, job_uid=JOB_UID, attempt=1, state=wire.VolumeState.LIVE, over_limit=True
@@ -322,9 +336,9 @@ def test_outputs_over_their_limit_end_the_pod() -> None:
     plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=nodes)
     assert status(plan).attempts[0].reason == "OutputsTooLarge"
     assert "raise spec.outputs.sizeLimit" in status(plan).attempts[0].message
-    full = device(beat=beat(volumes=(structs.replace(volume, message="the device is full: free some space on it"),)))
-    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=(full,))
-    assert status(plan).attempts[0].message == "the device is full: free some space on it"
+    told = device(beat=beat(volumes=(structs.replace(volume, message="101 bytes written: write less"),)))
+    plan = planned(jobs=(job(),), pods=(RUNNING,), nodes=(told,))
+    assert status(plan).attempts[0].message == "101 bytes written: write less"
     assert deleted(planned(jobs=(after(plan, job()),), pods=(RUNNING,), nodes=nodes)) == {RUNNING.uid}
 
 

@@ -338,7 +338,7 @@ FILLED_PERCENT: Final = 75.0
 
 def test_live_volumes_and_the_devices_disk_are_bounded(fleet: Fleet, namespace: str, figures: Figures) -> None:
     """The pod is ended, what it had finished comes home, and what was too large is named."""
-    once = {"retry": {"maxAttempts": 1}}
+    once = {"retry": {"maxAttempts": 1, "maxDisruptions": 0}}
     for name, script in (("greedy", GREEDY), ("sparse", SPARSE), ("modest", MODEST)):
         make_app(fleet, namespace, name, script, outputs={"sizeLimit": "4Mi"})
     modest = start(fleet, namespace, "modest", "modest", placement=pinned(SECOND), **once)
@@ -347,13 +347,13 @@ def test_live_volumes_and_the_devices_disk_are_bounded(fleet: Fleet, namespace: 
     wait_until(lambda: list(live_volume(fleet, SECOND, modest).iterdir()), "it has written", seconds=30)
     fleet.fill(SECOND, FILLED_PERCENT)
     try:
-        assert "its floor is" in _too_large(modest)
+        assert "its floor is" in _ended_for(modest, "DeviceFull")
         refused = pod_with_volume(fleet, namespace, SECOND)
         wait_until(lambda: "the floor is" in refused.events(), "no volume is given", seconds=30)
     finally:
         fleet.fill(SECOND, 0)
     for job in over:
-        told = _too_large(job)
+        told = _ended_for(job, "OutputsTooLarge")
         assert f"sizeLimit is {4 * MIB}" in told
         if job.name == "greedy":
             written = int(re.findall(r"(\d+) bytes written", told)[0])
@@ -371,10 +371,10 @@ def test_live_volumes_and_the_devices_disk_are_bounded(fleet: Fleet, namespace: 
     tally.tell(figures, "volumes over their limits")
 
 
-def _too_large(job: Job) -> str:
-    """What is told of the end of a job that was ended for its outputs."""
+def _ended_for(job: Job, reason: str) -> str:
+    """What is told of the end of a job that failed for `reason`."""
     job.until("Failed")
-    assert job.condition("Failed")["reason"] == "OutputsTooLarge"
+    assert job.condition("Failed")["reason"] == reason
     return job.condition("Failed")["message"]
 
 

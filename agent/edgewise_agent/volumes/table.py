@@ -32,6 +32,8 @@ MOST_REPORTED: Final = 1000
 MOST_BYTES: Final = 2**63 - 1
 WAITING: Final = frozenset({VolumeState.SPOOLED, VolumeState.SENDING, VolumeState.FAILED})
 """The states of a volume whose files are in the spool."""
+UNKNOWN_KEPT_SECONDS: Final = 30 * 24 * 3600
+"""How long files are kept that no journal entry explains: for whoever looks for them on the device."""
 LOGS_SHARE: Final = 8
 """Logs of pods without output volume have this part of the spool, and results never less than the rest."""
 
@@ -75,6 +77,7 @@ class _Volume:
     copy_bytes: int = 0
     """size of the copy that is kept of an acknowledged volume"""
     over_limit: bool = False
+    no_room: bool = False
     message: str = ""
     absent_since: float | None = None
     restored: bool = False
@@ -90,7 +93,7 @@ class _Volume:
 class VolumeTable:
     """All volumes of one device. Safe to use from several threads; methods that touch the disk raise `OSError`.
 
-    `changed` is called, from any thread and with the lock held, after a state or an `over_limit` changed.
+    `changed` is called, from any thread and with the lock held, after a state changed, or why a live volume has to go.
     """
 
     def __init__(self, settings: Settings, changed: Callable[[], None]) -> None:
@@ -295,17 +298,20 @@ class VolumeTable:
         with self._lock:
             return [volume.held() for volume in self._volumes.values() if volume.is_kept]
 
-    def note_size(self, held: Held, bytes_: int, *, over_limit: bool = False, message: str = "") -> None:
-        """Note what a volume was measured to hold."""
+    def note_size(
+        self, held: Held, bytes_: int, *, over_limit: bool = False, no_room: bool = False, message: str = ""
+    ) -> None:
+        """Note what a volume was measured to hold, and of a live one whether and why it has to go."""
         with self._lock:
             if (volume := self._same(held)) is None:
                 return
             # Sparse files can say more than the beat's number holds.
             volume.bytes_, volume.measured = min(bytes_, MOST_BYTES), True
             if volume.state is VolumeState.LIVE:
-                if over_limit and not volume.over_limit:
-                    _log.warning("volume of pod %s is over its limit: %s", _pod(volume.entry), message)
-                changed, volume.over_limit, volume.message = volume.over_limit != over_limit, over_limit, message
+                changed = (volume.over_limit, volume.no_room) != (over_limit, no_room)
+                volume.over_limit, volume.no_room, volume.message = over_limit, no_room, message
+                if changed and message:
+                    _log.warning("pod %s has to go: %s", _pod(volume.entry), message)
                 if changed:
                     self._changed()
 
@@ -391,8 +397,17 @@ class VolumeTable:
     def make_room(self) -> None:
         """Remove kept copies, the oldest first, as far as the spool is over its limit or the device under its floor.
 
-        What waits to be sent, and what pods write, comes before a copy of what the gateway has.
+        What waits to be sent, and what pods write, comes before a copy of what the gateway has. On a device under its
+        floor, what is left of unknown volumes goes after the copies, and after `UNKNOWN_KEPT_SECONDS` everywhere.
         """
+        self._drop_copies()
+        for place, age in self.spool.unknown(time.time()):
+            if age < UNKNOWN_KEPT_SECONDS and not self._is_under_floor():
+                return
+            _log.warning("%s goes, files of a volume that nothing is known about, kept for %.0f s", place, age)
+            self.spool.drop_unknown(place)
+
+    def _drop_copies(self) -> None:
         for held in self.kept():
             if not self._is_short_of_room():
                 return
@@ -404,7 +419,10 @@ class VolumeTable:
         with self._lock:
             copies = sum(volume.copy_bytes for volume in self._volumes.values())
             over_limit = copies + self.usage().bytes_ > self._settings.spool_limit_bytes
-        return over_limit or free_bytes(self._settings.kubelet_root) < self._settings.free_space_floor_bytes
+        return over_limit or self._is_under_floor()
+
+    def _is_under_floor(self) -> bool:
+        return free_bytes(self._settings.kubelet_root) < self._settings.free_space_floor_bytes
 
     def _write_finish(self, volume: _Volume, finish: Finish | None) -> None:
         entry = replace(volume.entry, finish=finish)
@@ -450,7 +468,7 @@ class VolumeTable:
     def _become(volume: _Volume, state: VolumeState) -> None:
         volume.state, volume.since = state, time.monotonic()
         volume.generation += 1
-        volume.sent_bytes, volume.over_limit, volume.message = 0, False, ""
+        volume.sent_bytes, volume.over_limit, volume.no_room, volume.message = 0, False, False, ""
         volume.absent_since, volume.measured = None, False
 
     def _why_full(self, bytes_: int) -> str:
@@ -482,6 +500,7 @@ def _report(volume: _Volume) -> VolumeReport:
         bytes_=volume.bytes_,
         sent_bytes=volume.sent_bytes,
         over_limit=volume.over_limit,
+        no_room=volume.no_room,
         message=volume.message,
     )
 

@@ -176,7 +176,7 @@ def _sweep(draft: Draft, attempt: Attempt) -> None:
 
 
 def _on_its_device(draft: Draft, pod: PodView, found: Finding) -> Finding:
-    """The finding, unless the device says otherwise: it is dead, too hot, or the volume is over its limit."""
+    """The finding, unless the device says otherwise: it is dead, too hot, full, or the volume is over its limit."""
     if found.outcome in BAD_ENDS or found.outcome is Outcome.SUCCEEDED:
         return found
     if (lost := _device_lost(draft, pod.node)) is not None:
@@ -188,6 +188,8 @@ def _on_its_device(draft: Draft, pod: PodView, found: Finding) -> Finding:
     if volume and volume.over_limit:
         unsaid = "its outputs are too large: write less, or raise spec.outputs.sizeLimit of the EdgeApp"
         return Finding(Outcome.FAILED, "OutputsTooLarge", volume.message or unsaid)
+    if volume and volume.no_room:
+        return Finding(Outcome.DISRUPTED, "DeviceFull", f"{pod.node}: {volume.message}")
     celsius, critical = node.beat.metrics.celsius, node.spec.thermal.critical_celsius
     if draft.job.spec.placement.evict_when_hot and celsius is not None and celsius >= critical:
         return Finding(Outcome.DISRUPTED, "Hot", f"{pod.node} is at {celsius:.0f} °C, critical {critical:.0f} °C")
