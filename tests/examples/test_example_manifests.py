@@ -71,7 +71,7 @@ def test_the_api_server_takes_the_one_with_a_bundle(kubectl: Kubectl, namespace:
 def test_the_api_server_takes_the_one_by_a_schedule(kubectl: Kubectl, namespace: str) -> None:
     rendered = kubectl("kustomize", str(ROOT / "examples/hourly"))
     ours = rendered.replace("namespace: demo\n", f"namespace: {namespace}\n")
-    created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", given=ours)
+    created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", stdin=ours)
     assert sorted(line.split("/")[0].split(".")[0] for line in created.splitlines()) == [
         "configmap",
         "edgeapp",
