@@ -1,4 +1,4 @@
-"""What a test reads off a plan for one job: the status after it, the pods it makes and deletes, the events it tells."""
+"""What a test reads off a plan: the status of its one job or device after it, pods made and deleted, events told."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,15 +19,19 @@ WAITING = pod(PodPhase.PENDING, started_at=None)
 
 def status(plan: Plan) -> EdgeJobStatus:
     """The job's status after the plan."""
-    patches = [action for action in plan.actions if isinstance(action, PatchStatus) and action.plural == "edgejobs"]
-    assert len(patches) == 1, plan.actions
-    return EdgeJobStatus.model_validate(patches[0].new)
+    return EdgeJobStatus.model_validate(_written(plan, "edgejobs"))
 
 
 def node_status(plan: Plan) -> EdgeNodeStatus:
     """The device's status after a plan that writes to one device only."""
-    [patch] = [action for action in plan.actions if isinstance(action, PatchStatus) and action.plural == "edgenodes"]
-    return EdgeNodeStatus.model_validate(patch.new)
+    return EdgeNodeStatus.model_validate(_written(plan, "edgenodes"))
+
+
+def _written(plan: Plan, plural: str) -> dict[str, Any]:
+    """What the plan writes as the status of its only object of the kind."""
+    patches = [action for action in plan.actions if isinstance(action, PatchStatus) and action.plural == plural]
+    assert len(patches) == 1, plan.actions
+    return patches[0].new
 
 
 def awaited(plan: Plan) -> bool:
