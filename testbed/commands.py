@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from testbed import paths
 from testbed.errors import FleetError
 
 
@@ -50,6 +51,16 @@ def run(
         said = log.read_bytes() if log else done.stderr or done.stdout
         raise FleetError(f"`{' '.join(words[:4])}` failed ({done.returncode}): {_last_line(said)}")
     return "" if log else done.stdout.decode()
+
+
+def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None, seconds: float | None = None) -> str:
+    """Standard output of `kubectl ARGUMENTS` against the cluster of `kubeconfig`; `stdin` is what it reads.
+
+    Raises:
+        FleetError: kubectl exits with anything but 0, or not within `seconds`.
+    """
+    environment = {"KUBECONFIG": str(kubeconfig)}
+    return run(paths.BIN / "kubectl", *arguments, stdin=stdin, environment=environment, seconds=seconds)
 
 
 def installed(program: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from testbed import binaries, cgroups, containers, hostroot, lifecycle, ownership, paths, processes
 from testbed import status as device_status
-from testbed.commands import run
+from testbed.commands import kubectl
 from testbed.controlplane import COMPONENTS, ClientLimits, require_running
 from testbed.device import Device
 from testbed.errors import FleetError
@@ -289,8 +289,7 @@ class Fleet:
         Raises:
             FleetError: kubectl exits with anything but 0, or not within `seconds`.
         """
-        environment = {"KUBECONFIG": str(paths.KUBECONFIG)}
-        return run(paths.BIN / "kubectl", *arguments, stdin=stdin, environment=environment, seconds=seconds)
+        return kubectl(paths.KUBECONFIG, *arguments, stdin=stdin, seconds=seconds)
 
     def logs(self, name: str) -> list[Path]:
         """The log files of a device, or of a component such as kube-apiserver."""

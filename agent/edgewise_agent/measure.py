@@ -65,7 +65,7 @@ class Measurer:
         """Before any pod is said to be over its limit, what is only kept for safety or speed must have gone."""
         for make_room, what in (
             (self._give_way, "idle bundles"),
-            (self._table.make_room, "copies of acknowledged results"),
+            (self._table.make_room, "copies of acknowledged results, or files of unknown volumes"),
         ):
             try:
                 make_room()

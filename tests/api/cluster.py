@@ -3,13 +3,10 @@
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 from edgewise.api import API_VERSION, Kind
 from kubernetes.client import ApiClient
-
-from testbed import commands, paths
 
 MANAGER: Final = "edgewise-tests"
 JSON: Final = "application/json"
@@ -100,8 +97,3 @@ class Cluster:
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise Refused(f"{method} {path}", response.status, answer)
         return answer
-
-
-def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> str:
-    """What `kubectl ARGUMENTS` prints for that cluster. Raises `testbed.FleetError` for any other end than 0."""
-    return commands.run(paths.BIN / "kubectl", *arguments, stdin=stdin, environment={"KUBECONFIG": str(kubeconfig)})

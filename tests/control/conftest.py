@@ -10,7 +10,7 @@ import pytest_asyncio
 from edgewise.kube.client import KubeClient
 
 from testbed import paths
-from tests.api.cluster import kubectl
+from testbed.commands import kubectl
 
 
 @pytest_asyncio.fixture

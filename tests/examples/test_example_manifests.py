@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from tests.api.cluster import kubectl
+from testbed.commands import kubectl
 from tests.examples.conftest import ROOT
 
 EXAMPLES = ("surveillance", "vehicles")

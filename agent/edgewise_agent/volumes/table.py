@@ -310,9 +310,9 @@ class VolumeTable:
             if volume.state is VolumeState.LIVE:
                 changed = (volume.over_limit, volume.no_room) != (over_limit, no_room)
                 volume.over_limit, volume.no_room, volume.message = over_limit, no_room, message
-                if changed and message:
-                    _log.warning("pod %s has to go: %s", _pod(volume.entry), message)
                 if changed:
+                    if message:
+                        _log.warning("pod %s has to go: %s", _pod(volume.entry), message)
                     self._changed()
 
     def note_sending(self, held: Held, sent_bytes: int) -> bool:
