@@ -8,6 +8,7 @@ leaves nothing behind under its key.
 import hashlib
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +56,23 @@ def program(name: str) -> Path:
     Raises:
         FleetError: it is not built.
     """
-    built = paths.cache() / "bin" / _key() / name
-    if not built.exists():
+    wanted = paths.cache() / "bin" / _key() / name
+    if not wanted.exists():
         raise FleetError(f"{name} is not built: run `make up` or `fleet build`")
-    return built
+    return wanted
+
+
+def built(module: Path) -> Path:
+    """The program of the Go module in that folder, from the cache or built now. It has the folder's name.
+
+    Raises:
+        FleetError: it does not build.
+    """
+    program = paths.cache() / "bin" / _digest(module, module.glob("**/*")).hexdigest()[:16] / module.name
+    if not program.exists():
+        with step(f"build {module.name}"):
+            _go_build(module, ".", program, "-s -w")
+    return program
 
 
 def kubernetes_version() -> str:
@@ -67,21 +81,25 @@ def kubernetes_version() -> str:
 
 
 def _compile(target: Target, folder: Path) -> None:
-    source = paths.SOURCES / target.module
+    _go_build(paths.SOURCES / target.module, target.package, folder / target.program, _linker_flags(target))
+    for link in target.links:
+        (folder / link).unlink(missing_ok=True)
+        (folder / link).symlink_to(target.program)
+
+
+def _go_build(source: Path, package: str, program: Path, linker_flags: str) -> None:
+    """Builds one program with the Go that its module asks for; it is there whole, or not at all."""
     log = paths.LOGS / "build.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     needed = re.search(r"^go (\S+)$", (source / "go.mod").read_text(), re.MULTILINE)
     if needed is None:
         raise FleetError(f"{source / 'go.mod'} names no Go version")
     go = toolchain.go(toolchain.parse_version(needed[1]), log)
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f".{target.program}"
-    flags: list[str | Path] = ["-trimpath", "-ldflags", _linker_flags(target), "-o", fresh]
-    run(go, "build", *flags, target.package, cwd=source, log=log, environment={"CGO_ENABLED": "0"})
-    for link in target.links:
-        (folder / link).unlink(missing_ok=True)
-        (folder / link).symlink_to(target.program)
-    fresh.rename(folder / target.program)
+    program.parent.mkdir(parents=True, exist_ok=True)
+    fresh = program.with_name(f".{program.name}")
+    flags: list[str | Path] = ["-trimpath", "-ldflags", linker_flags, "-o", fresh]
+    run(go, "build", *flags, package, cwd=source, log=log, environment={"CGO_ENABLED": "0"})
+    fresh.rename(program)
 
 
 def _linker_flags(target: Target) -> str:
@@ -95,13 +113,19 @@ def _linker_flags(target: Target) -> str:
 
 
 def _key() -> str:
-    digest = hashlib.sha256()
-    for file in sorted(paths.SOURCES.glob("k*/**/*")):
-        if file.name in {"go.mod", "go.sum"} or file.suffix == ".go":
-            digest.update(f"{file.relative_to(paths.SOURCES)}\0".encode() + file.read_bytes() + b"\0")
+    digest = _digest(paths.SOURCES, paths.SOURCES.glob("k*/**/*"))
     for target in TARGETS:
         digest.update(f"{target.program} {target.package} {target.links}".encode())
     return digest.hexdigest()[:16]
+
+
+def _digest(root: Path, files: Iterable[Path]) -> "hashlib._Hash":
+    """A hash of the files among them that a Go program is built from, with their names below `root`."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if file.name in {"go.mod", "go.sum"} or file.suffix == ".go":
+            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes() + b"\0")
+    return digest
 
 
 def _required(module: str, package: str) -> str:

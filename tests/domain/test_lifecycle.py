@@ -7,6 +7,7 @@ import pytest
 from edgewise.api import EdgeJobStatus, Outcome, Phase
 from edgewise.domain.actions import CreatePod, DeletePod, PatchStatus
 from edgewise.domain.attempts import hindrance
+from edgewise.domain.lifecycle import PATIENCE, REFUSALS
 from edgewise.domain.views import PodPhase, PodView, Refusal
 from edgewise_agent import wire
 from msgspec import structs
@@ -141,7 +142,8 @@ def test_of_many_files_the_first_hundred_are_listed_and_all_are_counted() -> Non
 def test_an_app_that_writes_nothing_fails_with_what_to_do() -> None:
     shown = status(planned(jobs=(job(),), pods=(DONE,), manifests=(manifest(DONE, files=0),)))
     assert shown.phase is Phase.FAILED
-    assert conditions(shown) == {"Failed", "Finished"}
+    assert conditions(shown) == {"Failed", "Finished", "Stalled"}
+    assert reason(shown, "Stalled") == reason(shown, "Failed")
     why, message = reason(shown, "Failed")
     assert why == "NoOutputs"
     assert "*.csv" in message
@@ -197,6 +199,19 @@ def test_an_image_that_does_not_come(waiting: str, for_seconds: float, outcome: 
     assert deleted(plan) | deleted(swept) == ({stuck.uid} if outcome is Outcome.FAILED else set())
 
 
+def test_what_is_missing_is_waited_for_a_while_before_it_is_a_fault() -> None:
+    stuck = replace(WAITING, waiting_reason="CreateContainerConfigError", waiting_message="no secret")
+    plan = planned(jobs=(job(),), pods=(stuck,))
+    assert conditions(status(plan)) == {"Reconciling"}
+    assert "no secret" in reason(status(plan), "Reconciling")[1]
+    assert plan.wake_at is not None
+    assert plan.wake_at <= stuck.created_at + PATIENCE
+    plan = planned(jobs=(job(created_at=NOW),), apps=(), nodes=())
+    assert conditions(status(plan)) == {"Reconciling"}
+    assert "EdgeApp demo/faces does not exist" in reason(status(plan), "Reconciling")[1]
+    assert plan.wake_at == NOW + PATIENCE
+
+
 def test_a_name_that_is_no_image_fails_the_job_at_once() -> None:
     stuck = replace(WAITING, waiting_reason="InvalidImageName", waiting_message="bad")
     shown = status(planned(jobs=(job(),), pods=(stuck,)))
@@ -206,7 +221,7 @@ def test_a_name_that_is_no_image_fails_the_job_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("waiting", "age", "words"),
-    [("CreateContainerConfigError", 2, "create what is missing"), ("ContainerCreating", 40, "ConfigMaps and Secrets")],
+    [("CreateContainerConfigError", 30, "create what is missing"), ("ContainerCreating", 40, "ConfigMaps and Secrets")],
 )
 def test_a_pod_that_can_not_start_is_told(waiting: str, age: float, words: str) -> None:
     stuck = replace(WAITING, waiting_reason=waiting, created_at=NOW - seconds(age))
@@ -380,7 +395,7 @@ def test_deadlines() -> None:
 @pytest.mark.parametrize(
     ("values", "why", "words"),
     [
-        ({"apps": ()}, "AppNotFound", "EdgeApp demo/faces does not exist"),
+        ({"apps": (), "jobs": (job(created_at=NOW - PATIENCE),)}, "AppNotFound", "EdgeApp demo/faces does not exist"),
         ({"apps": (app(inputs=[{"name": "p", "mountPath": "/data"}]),)}, "NotSupported", "spec.inputs"),
         ({"apps": (app(requires={"devices": [{"name": "camera"}]}),)}, "NotSupported", "spec.requires.devices"),
         ({"jobs": (job(spec={"completions": 2}),)}, "NotSupported", "spec.completions"),
@@ -423,7 +438,10 @@ def test_a_refused_pod_is_told_and_holds_up_nobody() -> None:
     good = job("good", uid="8" * 8 + "-0000-4000-8000-000000000000")
     plan = planned(jobs=(job(), good), nodes=(device(spec={"slots": 1}),), refusals={JOB_UID: refusal})
     assert created(plan) == ["good-88888-1"]
-    shown = status(planned(jobs=(job(),), refusals={JOB_UID: refusal}))
+    waiting = status(planned(jobs=(job(),), refusals={JOB_UID: refusal}))
+    assert conditions(waiting) == {"Reconciling"}
+    assert refusal.message in reason(waiting, "Reconciling")[1]
+    shown = status(planned(jobs=(job(),), refusals={JOB_UID: replace(refusal, times=REFUSALS)}))
     assert reason(shown, "Stalled") == ("PodRefused", f"the API server refuses the job's pod: {refusal.message}")
     assert created(planned(NOW + seconds(5), jobs=(job(),), refusals={JOB_UID: refusal})) == ["run-7bcca-1"]
 

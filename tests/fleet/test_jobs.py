@@ -170,9 +170,14 @@ ONE_ATTEMPT = {"retry": {"maxAttempts": 1}}
 
 def test_an_app_that_does_not_exist_yet(fleet: Fleet, namespace: str) -> None:
     job = start(fleet, namespace, "early", "late")
-    job.until("Stalled", 30)
+    words = f"EdgeApp {namespace}/late does not exist: create it"
+    wait_until(
+        lambda: words in job.condition("Reconciling").get("message", ""), "it says what it waits for", seconds=10
+    )
+    assert not job.holds("Stalled")
+    job.until("Stalled", 60)
     assert job.condition("Stalled")["reason"] == "AppNotFound"
-    assert f"EdgeApp {namespace}/late does not exist: create it" in job.condition("Stalled")["message"]
+    assert words in job.condition("Stalled")["message"]
     make_app(fleet, namespace, "late", REPORT)
     assert job.until("Finished")["phase"] == "Succeeded"
 

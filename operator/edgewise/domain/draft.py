@@ -138,17 +138,19 @@ class Draft:
         )
 
     def _claims(self) -> list[Claim]:
-        end = self.end
+        end, stalled = self.end, self.stalled
         idle = end is not None or self.suspended
+        if end is not None and end.phase is Phase.FAILED:
+            stalled = end.reason, end.message  # kstatus knows no condition Failed
         return [
             _ending("Complete", end),
             _ending("Failed", end),
             Claim("Finished", end is not None, end.reason if end else "NotYet", end.message if end else ""),
             Claim("Suspended", self.suspended, "Suspended" if self.suspended else "Active", ""),
-            Claim("Stalled", self.stalled is not None, *(self.stalled or ("Fine", ""))),
+            Claim("Stalled", stalled is not None, *(stalled or ("Fine", ""))),
             Claim(
                 "Reconciling",
-                not idle and self.stalled is None,
+                not idle and stalled is None,
                 "Settled" if idle else self.phase,
                 "" if idle else self.waiting,
             ),

@@ -26,7 +26,8 @@ def events(job: JobView, new: EdgeJobStatus) -> list[Event]:
         was = previous.outcome if previous else Outcome.STARTING
         if was is not attempt.outcome and (was, attempt.outcome) != (Outcome.STARTING, Outcome.RUNNING):
             _tell_outcome(tell, attempt)
-    for name in ("Stalled", "Complete", "Failed", "Suspended"):
+    over = holds(new.conditions, "Finished")
+    for name in ("Complete", "Failed", "Suspended") if over else ("Stalled", "Suspended"):
         condition = named(new.conditions, name)
         if condition and condition.status == "True" and not holds(old.conditions, name):
             tell(name in ("Stalled", "Failed"), condition.reason, condition.message or f"the job is {name.lower()}")

@@ -39,6 +39,13 @@ from edgewise.domain.observation import HOME, is_dead, lingering, record
 from edgewise.domain.policies import POLICIES
 from edgewise.domain.views import PodView
 
+PATIENCE: Final = timedelta(seconds=30)
+"""How long what a job needs may be missing before that counts as a fault: a whole folder of manifests is applied in any
+order, and health checks take a job that is stalled once for one that has failed."""
+
+REFUSALS: Final = 3
+"""How many times in a row the API server refuses a pod before that counts as a fault, for the same reason."""
+
 COLLECTING_AT_ONCE: Final = timedelta(seconds=3)
 """Small results are home within this time, and the phase Collecting is not worth a write."""
 
@@ -269,7 +276,7 @@ def run(draft: Draft) -> bool:
         draft.phase = Phase.RUNNING if attempt.outcome is Outcome.RUNNING else Phase.BOUND
         draft.waiting = f"attempt {attempt.number} {'runs on' if running else 'is bound to'} {attempt.node}"
         if pod and (why := hindrance(pod, _held_bundles(draft, attempt.node), draft.now)):
-            draft.stalled = ("PodCannotStart", why)
+            _complain(draft, pod.created_at, "PodCannotStart", why)
         if draft.mass_loss and is_dead(draft, attempt.node):
             draft.waiting += f"; {HELD_BACK} (kubectl describe edgenode {attempt.node})"
         return True
@@ -313,10 +320,8 @@ def queue(draft: Draft) -> bool:
     """Ask for a device, if the job can be run at all."""
     job, app = draft.job, draft.app
     if app is None:
-        draft.stalled = (
-            "AppNotFound",
-            f"EdgeApp {job.app} does not exist: create it (the job then starts)",
-        )
+        absent = f"EdgeApp {job.app} does not exist: create it (the job then starts)"
+        _complain(draft, job.created_at, "AppNotFound", absent)
     elif missing := unsupported.in_app(app.spec):
         draft.stalled = ("NotSupported", f"EdgeApp {app.key}: {missing}")
     elif missing := unsupported.in_job(job.spec):
@@ -327,15 +332,35 @@ def queue(draft: Draft) -> bool:
         draft.waiting = f"pod {pod.key.name} of the last attempt is ending"
     elif not draft.is_written():
         draft.waiting = "the end of the last attempt is being written"  # and then the next one starts
-    elif draft.refusal and draft.now < draft.refusal.retry_at:
-        draft.wake(draft.refusal.retry_at)
-        draft.stalled = ("PodRefused", f"the API server refuses the job's pod: {draft.refusal.message}")
+    elif _refused_pod(draft):
+        pass
     else:
-        if draft.refusal:
-            draft.stalled = ("PodRefused", f"the API server refuses the job's pod: {draft.refusal.message}")
         failed_on = frozenset(attempt.node for attempt in draft.attempts if attempt.outcome in BAD_ENDS)
         draft.demand = Demand(job.key, job.uid, job.spec, app.spec, requested(app.spec), failed_on)
     return True
+
+
+def _complain(draft: Draft, since: datetime, reason: str, message: str) -> None:
+    """Tell what is missing `since` then: as what the job waits for at first, as a fault after a while."""
+    if draft.now < since + PATIENCE:
+        draft.waiting = message
+        draft.wake(since + PATIENCE)
+    else:
+        draft.stalled = reason, message
+
+
+def _refused_pod(draft: Draft) -> bool:
+    """Tell that the API server has refused the job's pod. Returns whether it is too early to offer it again."""
+    refusal = draft.refusal
+    if refusal is None:
+        return False
+    message = f"the API server refuses the job's pod: {refusal.message}"
+    if refusal.times < REFUSALS:
+        draft.waiting = message
+    else:
+        draft.stalled = "PodRefused", message
+    draft.wake(refusal.retry_at)
+    return draft.now < refusal.retry_at
 
 
 STEPS: tuple[Callable[[Draft], bool], ...] = (
