@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from edgewise.control import settings as operator_settings
+from edgewise.domain.views import Tenancy
 from edgewise.gateway.settings import Settings as GatewaySettings
 from edgewise_agent.settings import Settings as AgentSettings
 
@@ -123,13 +124,16 @@ def settings_in(environment: dict[str, str]) -> set[str]:
 
 
 def test_the_operator_understands_its_settings(helm: Helm) -> None:
-    pods = pod_templates(helm.template("beatSeconds=2", "placement.defaultSlots=7"))
+    tenancy = "placement.starvationSeconds=90", "namespaces.named.demo.share=3", "namespaces.default.maxRunning=20"
+    pods = pod_templates(helm.template("beatSeconds=2", "placement.defaultSlots=7", *tenancy))
     for workload in ("edgewise-operator", "edgewise-drain"):
         given = environment(pods[workload])
         assert settings_in(given) <= set(operator_settings.Settings.model_fields)
         operator_settings.from_environment(given)
     settings = operator_settings.from_environment(environment(pods["edgewise-operator"]))
     assert (settings.beat_seconds, settings.default_slots, settings.tls_mode) == (2, 7, "Generated")
+    assert (settings.starvation_seconds, settings.namespaces.named["demo"].tenancy) == (90, Tenancy(share=3))
+    assert settings.namespaces.default.tenancy == Tenancy(share=1, max_running=20)
     assert settings.edge_label == "edgewise.dev/edge=true"
     assert settings.results_url == "https://edgewise-gateway.edgewise-system.svc"
     ports = {port["containerPort"] for port in pods["edgewise-operator"]["spec"]["containers"][0]["ports"]}
@@ -249,6 +253,10 @@ def test_images(helm: Helm) -> None:
         ("logLevel=loud", "/logLevel"),
         ("placement.defaultPolicy=score", "/placement/defaultPolicy"),
         ("placement.defaultSlots=0", "/placement/defaultSlots"),
+        ("placement.starvationSeconds=0", "/placement/starvationSeconds"),
+        ("namespaces.default.share=0", "/namespaces/default/share"),
+        ("namespaces.named.demo.maxRunning=0", "/namespaces/named/demo/maxRunning"),
+        ("namespaces.demo.share=1", "/namespaces"),
         ("beatSeconds=0.1", "/beatSeconds"),
         ("tls.existingSecret=true", "/tls"),
         ("tls.certManager.issuerRef.nane=a", "/tls/certManager/issuerRef"),
@@ -260,6 +268,10 @@ def test_wrong_values_are_refused_by_name(helm: Helm, value: str, place: str) ->
     rendered = helm.run("template", "--set", value)
     assert rendered.returncode != 0
     assert place in rendered.stderr
+
+
+FREE = ("resources", "issuerRef", "namespaces")
+"""what has names that its default does not show"""
 
 
 def test_every_value_is_in_the_schema_and_every_name_in_the_schema_is_a_value(
@@ -275,7 +287,7 @@ def test_every_value_is_in_the_schema_and_every_name_in_the_schema_is_a_value(
         wrong = [f"{path}.{name}" for name in names ^ set(values)]
         for name in names & set(values):
             inner = resolved(part["properties"][name])
-            if isinstance(values[name], dict) and name not in ("resources", "issuerRef") and "properties" in inner:
+            if isinstance(values[name], dict) and name not in FREE and "properties" in inner:
                 wrong += compare(values[name], inner, f"{path}.{name}")
         return wrong
 

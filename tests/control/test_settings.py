@@ -2,6 +2,7 @@
 
 import pytest
 from edgewise.control.settings import SettingsError, from_environment
+from edgewise.domain.views import Tenancy
 
 NEEDED = {"EDGEWISE_NAMESPACE": "edgewise-system", "EDGEWISE_POD_NAME": "operator-1"}
 
@@ -26,6 +27,13 @@ def test_given_values() -> None:
     assert (settings.beat_seconds, settings.log_level, settings.results_url) == (1, "DEBUG", "https://x")
 
 
+def test_what_namespaces_get() -> None:
+    given = '{"default": {"share": 1}, "named": {"demo": {"share": 2.5, "maxRunning": 3}}}'
+    namespaces = from_environment(NEEDED | {"EDGEWISE_NAMESPACES": given}).namespaces
+    assert namespaces.default.tenancy == Tenancy(share=1, max_running=None)
+    assert namespaces.named["demo"].tenancy == Tenancy(share=2.5, max_running=3)
+
+
 def test_an_empty_value_is_no_value() -> None:
     assert from_environment(NEEDED | {"EDGEWISE_DEFAULT_SLOTS": ""}).default_slots == 4
 
@@ -38,6 +46,10 @@ def test_an_empty_value_is_no_value() -> None:
         ({"EDGEWISE_DEFAULT_POLICY": "Guess"}, "EDGEWISE_DEFAULT_POLICY.*there are Score, ExpectedFinish"),
         ({"EDGEWISE_TLS_MODE": "None"}, "EDGEWISE_TLS_MODE"),
         ({"EDGEWISE_POD_NAME": ""}, "EDGEWISE_POD_NAME"),
+        ({"EDGEWISE_STARVATION_SECONDS": "0"}, "EDGEWISE_STARVATION_SECONDS"),
+        ({"EDGEWISE_NAMESPACES": "demo"}, "EDGEWISE_NAMESPACES: Invalid JSON"),
+        ({"EDGEWISE_NAMESPACES": '{"named": {"demo": {"share": 0}}}'}, "EDGEWISE_NAMESPACES.named.demo.share: "),
+        ({"EDGEWISE_NAMESPACES": '{"default": {"most": 1}}'}, "EDGEWISE_NAMESPACES.default.most: "),
     ],
 )
 def test_what_is_wrong_is_named(wrong: dict[str, str], named: str) -> None:

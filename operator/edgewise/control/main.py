@@ -146,6 +146,9 @@ async def lead(client: KubeClient, settings: Settings, health: Health, lease: Le
             beat_interval=settings.beat_interval,
             priority_class=settings.priority_class,
             gateway_url=settings.results_url,
+            starvation=timedelta(seconds=settings.starvation_seconds),
+            tenancies={name: one.tenancy for name, one in settings.namespaces.named.items()},
+            default_tenancy=settings.namespaces.default.tenancy,
         )
     )
     pods = Reflector(

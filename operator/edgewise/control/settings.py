@@ -6,9 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Json, ValidationError
 
 from edgewise.domain.policies import POLICIES
+from edgewise.domain.views import Tenancy
 
 PREFIX = "EDGEWISE_"
 
@@ -25,6 +26,29 @@ def _registered(policy: str) -> str:
 
 class SettingsError(Exception):
     """A setting is missing or wrong; the message names it."""
+
+
+class NamespaceSettings(BaseModel):
+    """What a namespace gets of the fleet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    share: Annotated[float, Field(gt=0, le=1_000_000)] = 1
+    max_running: Annotated[int | None, Field(ge=1, alias="maxRunning")] = None
+
+    @property
+    def tenancy(self) -> Tenancy:
+        """The same as decisions take it."""
+        return Tenancy(self.share, self.max_running)
+
+
+class Namespaces(BaseModel):
+    """What each namespace gets of the fleet: those that are named, and all others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default: NamespaceSettings = NamespaceSettings()
+    named: Mapping[str, NamespaceSettings] = {}
 
 
 class Settings(BaseModel):
@@ -45,6 +69,9 @@ class Settings(BaseModel):
     beat_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 10
     default_policy: Annotated[str, AfterValidator(_registered)] = "ExpectedFinish"
     default_slots: Annotated[int, Field(ge=1, le=1000)] = 4
+    starvation_seconds: Annotated[float, Field(ge=1, le=365 * 86_400)] = 3600
+    """how long a job may be passed by others of a higher priority"""
+    namespaces: Json[Namespaces] = Namespaces()
     priority_class: str = ""
     edge_label: str = "edgewise.dev/edge"
     gateway_url: str = ""
@@ -97,5 +124,11 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
-        lines = [f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors()]
+        lines = [f"{_where(one['loc'])}: {one['msg']}" for one in error.errors()]
         raise SettingsError("; ".join(lines)) from error
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    """The variable, and for one in JSON the place in it."""
+    variable, *inside = map(str, location)
+    return PREFIX + ".".join([variable.upper(), *inside])

@@ -12,10 +12,10 @@ from datetime import datetime
 from operator import attrgetter
 
 from edgewise.domain.demand import Demand, Usage
-from edgewise.domain.eligibility import Candidacy, Rejection, is_busy, unfit, unready
+from edgewise.domain.eligibility import PASSING, Candidacy, Rejection, could_take, is_busy, unfit, unready
 from edgewise.domain.forecast import Outlook
 from edgewise.domain.policies import POLICIES, Policy, Ranking
-from edgewise.domain.views import NodeView, Snapshot
+from edgewise.domain.views import Key, NodeView, Snapshot
 
 Order = tuple[bool, float, bool, tuple[float, ...], str]
 
@@ -88,11 +88,12 @@ class Board:
         self.installation = snapshot.installation
         self._nodes = snapshot.nodes
         self._usage = usage
-        self._now = now
+        self.now = now
         self._outlook = Outlook(snapshot, now)
         self._unready = {name: unready(node, snapshot.installation) for name, node in snapshot.nodes.items()}
         self._standings: dict[object, Standing] = {}
         self._taken: list[str] = []
+        self._kept: tuple[str, Key] | None = None
 
     def standing(self, demand: Demand) -> Standing:
         """How the devices rank for the demand now. Raises KeyError for a policy that is not registered."""
@@ -121,11 +122,33 @@ class Board:
             self._usage[candidate.node].take(demand.requests, reflected=False)
         self._taken.append(candidate.node)
 
+    def keep(self, demand: Demand, standing: Standing) -> None:
+        """Let no later demand of this pass have the device that will first be free enough for this one.
+
+        That is the one with the fewest jobs among those that could take the job if they had none: nothing is started
+        there, so it is the same one in the next pass. One device a pass is kept, whatever is asked.
+        """
+        if self._kept is not None:
+            return
+        passing = (self._nodes[one.node] for one in standing.rejected if one.reason in PASSING)
+        busy = [
+            node.name
+            for node in passing
+            if could_take(Candidacy(node, demand, self._usage[node.name], self.installation))
+        ]
+        if busy:
+            node = min(busy, key=lambda name: (self._usage[name].jobs, name))
+            self._kept = node, demand.job
+            self._taken.append(node)
+
     def _look(self, standing: Standing, node: NodeView, demand: Demand, policy: Policy) -> None:
         """Rank one device for one demand."""
         unready_because = self._unready[node.name]
         if unready_because is not None:
             standing.put(node.name, None, Rejection(node.name, *unready_because))
+            return
+        if self._kept is not None and self._kept[0] == node.name:
+            standing.put(node.name, None, Rejection(node.name, "Kept", f"kept free for EdgeJob {self._kept[1]}"))
             return
         one = Candidacy(node, demand, self._usage[node.name], self.installation)
         why_not, candidate = unfit(one), None
@@ -146,6 +169,6 @@ class Board:
         if node.name in demand.spec.placement.avoid:
             return "spec.placement.avoid names it"
         until = node.status.avoided_until
-        if until is not None and self._now < until:
+        if until is not None and self.now < until:
             return f"it was lost {node.status.losses} times of late, and is watched until {until:%H:%M:%S} UTC"
         return ""

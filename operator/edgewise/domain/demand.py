@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from edgewise.api import EdgeAppSpec, EdgeJobSpec
 from edgewise.domain.views import BeatView, Installation, Key, NodeView, PodPhase, PodView
@@ -20,6 +21,8 @@ class Demand:
     requests: Mapping[str, float]
     failed_on: frozenset[str] = frozenset()
     """devices on which an earlier attempt ended badly: avoided, not forbidden"""
+    since: datetime | None = None
+    """since when it waits; the devices do not ask"""
 
     @property
     def kind(self) -> tuple[object, ...]:

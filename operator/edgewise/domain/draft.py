@@ -83,6 +83,14 @@ class Draft:
             version = pod.resource_version if only_unchanged else None
             self.actions.append(DeletePod(pod.key, pod.uid, version))
 
+    def has_device(self) -> bool:
+        """Whether an attempt is under way."""
+        return any(one.outcome in UNDER_WAY for one in self.attempts)
+
+    def is_placed(self) -> bool:
+        """Whether this pass gives it a device."""
+        return any(isinstance(action, CreatePod) for action in self.actions)
+
     def is_written(self) -> bool:
         """Whether the API holds every attempt with its outcome, so that a crash or a lost write forgets none."""
         written = {one.pod_uid: one.outcome for one in self.job.status.attempts}
@@ -108,7 +116,7 @@ class Draft:
         The answer to the creation of a pod brings the next one at once, and it tells all of this one.
         """
         held = self.held_until is not None and self.now < self.held_until
-        return held or any(isinstance(action, CreatePod) for action in self.actions)
+        return held or self.is_placed()
 
     def change(self, attempt: Attempt, **values: object) -> Attempt:
         """Replace an attempt by one with other values, and return that."""

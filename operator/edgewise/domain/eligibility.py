@@ -212,7 +212,12 @@ PASSING = ("Full", "DoesNotFit")
 
 def is_busy(one: Candidacy, why_not: Rejection) -> bool:
     """Whether a ready device that is rejected could take the job if the jobs that are there were done."""
-    return why_not.reason in PASSING and unfit(replace(one, usage=Usage())) is None
+    return why_not.reason in PASSING and could_take(one)
+
+
+def could_take(one: Candidacy) -> bool:
+    """Whether a ready device could take the job if no job were there."""
+    return unfit(replace(one, usage=Usage())) is None
 
 
 def tolerated(taint: Taint, tolerations: Iterable[Toleration]) -> bool:

@@ -176,7 +176,7 @@ def deadlines(draft: Draft) -> bool:
 
 
 def _queued_since(draft: Draft) -> datetime:
-    """Since when the job waits for its first device: its creation, or the end of its suspension."""
+    """Since when the job may have its first device: its creation, or the end of its suspension."""
     resumed = named(draft.job.status.conditions, "Suspended")
     if resumed is None or resumed.status is ConditionStatus.TRUE:
         return draft.now if resumed else draft.job.created_at
@@ -336,7 +336,9 @@ def queue(draft: Draft) -> bool:
         pass
     else:
         failed_on = frozenset(attempt.node for attempt in draft.attempts if attempt.outcome in BAD_ENDS)
-        draft.demand = Demand(job.key, job.uid, job.spec, app.spec, requested(app.spec), failed_on)
+        ends = (attempt.finished_at for attempt in draft.attempts if attempt.finished_at)
+        since = max(ends, default=_queued_since(draft))
+        draft.demand = Demand(job.key, job.uid, job.spec, app.spec, requested(app.spec), failed_on, since)
     return True
 
 

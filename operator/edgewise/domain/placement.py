@@ -1,18 +1,17 @@
 """Which device takes which job: one job of the queue at a time, reservations visible to the next.
 
-Owns the order of the queue and the choice among eligible devices. It says why not for every device it passes over.
+Owns the choice among eligible devices; turns.py owns the order of the queue. It says why not for every device it
+passes over.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import chain, islice
 
 from edgewise.domain.board import Board, Candidate
 from edgewise.domain.demand import Demand
 from edgewise.domain.eligibility import Rejection
 from edgewise.domain.policies import Ranking
-from edgewise.domain.views import JobView
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +55,17 @@ class Decision:
         return f"waits for {best.node}, where it would be done in {_figure(best)} with the work there{other}"
 
 
-def queue_order(job: JobView) -> tuple[int, datetime, str]:
-    """Higher priority first, then the older job, then by UID so that the order is total."""
-    return -job.spec.priority, job.created_at, job.uid
-
-
-def place(demand: Demand, board: Board, most: int = 20) -> Decision:
+def place(demand: Demand, board: Board, most: int = 20, *, starved: bool = False) -> Decision:
     """Choose the device for one job, and count the job against it on the board; a decision shows `most` devices.
 
-    Devices that are avoided are taken only when no other is eligible. Raises KeyError for a policy that is not
-    registered.
+    Devices that are avoided are taken only when no other is eligible. For a job that is `starved` and finds room
+    nowhere, a device is kept free. Raises KeyError for a policy that is not registered.
     """
     standing = board.standing(demand)
     rejected, count = tuple(standing.rejected[:most]), len(standing.rejected)
     best = standing.best
+    if starved and all(one.busy for one in standing.candidates):
+        board.keep(demand, standing)
     if best is None:
         return Decision(board.policy(demand), None, (), rejected, count)
     others = (one for one in standing.candidates if one is not best)

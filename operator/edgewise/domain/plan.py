@@ -1,15 +1,17 @@
 """The plan: from a snapshot and the time to what to do now. Reads top to bottom as the order of a pass.
 
 1. observe   each open job's next state, from its pods, results and deadlines
-2. place     the queue, best device first, reservations visible to the next job
+2. place     the queue, in the order of turns, each on the best device, reservations visible to the next job
 3. report    each changed state as one status write, with events for people
 4. retain    what finished jobs leave behind
 5. schedule  the runs of EdgeCronJobs: which start, and which are removed
 6. fleet     EdgeNodes and EdgeApps
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from edgewise.api import Candidate, EdgeAppSpec, Factors, PlacementStatus, RejectedNode
@@ -23,10 +25,11 @@ from edgewise.domain.draft import Draft
 from edgewise.domain.events import events
 from edgewise.domain.lifecycle import advance
 from edgewise.domain.massloss import MassLoss, mass_loss
-from edgewise.domain.placement import Decision, place, queue_order
+from edgewise.domain.placement import Decision, place
 from edgewise.domain.pods import build_pod, resolved_deadline
 from edgewise.domain.policies import Ranking
 from edgewise.domain.retention import retain
+from edgewise.domain.turns import Waiting, in_turn, is_starved, over_limit
 from edgewise.domain.views import JobView, PodView, Snapshot
 
 LOOK_AGAIN: Final = timedelta(seconds=5)
@@ -107,14 +110,27 @@ def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: dat
 
 def _place(drafts: Iterable[Draft], board: Board, faults: list[Fault]) -> None:
     """Give every queued job a device, or the reasons why not."""
-    for draft in sorted((draft for draft in drafts if draft.demand), key=lambda draft: queue_order(draft.job)):
-        if draft.demand is not None and draft.app is not None:
-            guarded(faults, f"EdgeJob {draft.job.key}", _place_one, draft, draft.demand, draft.app.spec, board)
+    drafts = list(drafts)
+    running = Counter(draft.job.key.namespace for draft in drafts if draft.has_device())
+    queued = {draft.job.uid: draft for draft in drafts if draft.demand}
+    queue = [_waiting(draft.job, draft.demand) for draft in queued.values() if draft.demand]
+    for job in in_turn(queue, running, board.installation, board.now):
+        draft, namespace = queued[job.uid], job.key.namespace
+        if why := over_limit(namespace, running, board.installation):
+            draft.waiting = why
+        elif draft.demand is not None and draft.app is not None:
+            guarded(faults, f"EdgeJob {job.key}", _place_one, draft, draft.demand, draft.app.spec, board)
+            running[namespace] += draft.is_placed()
+
+
+def _waiting(job: JobView, demand: Demand) -> Waiting:
+    return Waiting(job, demand.since or job.created_at)
 
 
 def _place_one(draft: Draft, demand: Demand, app: EdgeAppSpec, board: Board) -> None:
     """Give one job a device, or the reasons why not."""
-    decision = place(demand, board, CANDIDATES_KEPT)
+    starved = is_starved(_waiting(draft.job, demand), board.installation, board.now)
+    decision = place(demand, board, CANDIDATES_KEPT, starved=starved)
     if decision.node is None:
         draft.placement = _settled(draft.placement, decision, draft.now)
         draft.waiting = draft.placement.message
@@ -155,12 +171,15 @@ def described(decision: Decision, now: datetime) -> PlacementStatus:
             )
             for one in decision.candidates
         ),
-        rejected=tuple(
-            RejectedNode(node=one.node, reason=one.reason, message=one.message) for one in decision.rejected
-        ),
+        rejected=tuple(_rejected(one.node, one.reason, one.message) for one in decision.rejected),
         message=decision.message,
         decided_at=now,
     )
+
+
+@lru_cache(maxsize=4096)  # a long queue is rejected by the same devices for the same reasons, job by job
+def _rejected(node: str, reason: str, message: str) -> RejectedNode:
+    return RejectedNode(node=node, reason=reason, message=message)
 
 
 def _settled(old: PlacementStatus | None, decision: Decision, now: datetime) -> PlacementStatus:

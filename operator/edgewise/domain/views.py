@@ -262,6 +262,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenancy:
+    """What a namespace gets of the fleet: `share` against other namespaces' where devices are short."""
+
+    share: float = 1.0
+    max_running: int | None = None
+    """how many of its jobs may have a device at once; None: any number"""
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """What the installation's settings say about decisions."""
 
@@ -271,6 +280,15 @@ class Installation:
     priority_class: str = ""
     gateway_url: str = ""
     """the address under which users reach results, without a trailing slash"""
+    starvation: timedelta = timedelta(hours=1)
+    """how long a job may be passed by others of a higher priority, or that fit in smaller gaps"""
+    tenancies: Mapping[str, Tenancy] = field(default_factory=dict)
+    """by namespace"""
+    default_tenancy: Tenancy = Tenancy()
+
+    def tenancy(self, namespace: str) -> Tenancy:
+        """What that namespace gets."""
+        return self.tenancies.get(namespace, self.default_tenancy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,77 @@
+"""Whose turn it is on a real device that is short of room: namespaces' shares, starved jobs and limits."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from testbed import Fleet
+from testbed.install import install
+from tests.fleet.pods import apply
+from tests.fleet.work import Job, make_app, start
+
+pytestmark = pytest.mark.usefixtures("edgewise")
+
+STARVATION_SECONDS = 8
+WORKS = "import time; time.sleep(2)"
+ONE_DEVICE = {"placement": {"nodeSelector": {"kubernetes.io/hostname": "edge-1"}, "policy": "Score"}}
+
+
+@pytest.fixture
+def one_slot(fleet: Fleet) -> Iterator[None]:
+    """edge-1 with room for one job at a time."""
+    fleet.kubectl("patch", "edgenode", "edge-1", "--type=merge", "--patch", '{"spec": {"slots": 1}}')
+    yield
+    fleet.kubectl("patch", "edgenode", "edge-1", "--type=merge", "--patch", '{"spec": {"slots": null}}')
+
+
+@pytest.fixture
+def neighbour(fleet: Fleet, namespace: str) -> Iterator[str]:
+    """Another namespace beside the test's own."""
+    name = f"{namespace}-b"
+    apply(fleet, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    fleet.kubectl("delete", "namespace", name)
+
+
+@pytest.fixture
+def strict(fleet: Fleet, namespace: str, neighbour: str) -> Iterator[None]:
+    """An Edgewise that knows no long waits, and lets the neighbour have one job at a time."""
+    install(
+        fleet,
+        f"placement.starvationSeconds={STARVATION_SECONDS}",
+        f"namespaces.named.{neighbour}.maxRunning=1",
+    )
+    yield
+    install(fleet)
+
+
+def begun(job: Job) -> datetime:
+    """When its pod was made."""
+    return datetime.fromisoformat(job.pods()[0]["metadata"]["creationTimestamp"])
+
+
+def ended(job: Job) -> datetime:
+    return datetime.fromisoformat(job.status()["completionTime"])
+
+
+@pytest.mark.usefixtures("strict", "one_slot")
+def test_shares_priorities_waiting_and_limits(fleet: Fleet, namespace: str, neighbour: str) -> None:
+    for where in (namespace, neighbour):
+        make_app(fleet, where, "works", WORKS, outputs=None)
+    humble = start(fleet, namespace, "humble", "works", suspend=True, priority=-10, **ONE_DEVICE)
+    flood = [start(fleet, namespace, f"urgent-{n}", "works", suspend=True, priority=10, **ONE_DEVICE) for n in range(9)]
+    single = start(fleet, neighbour, "single", "works", suspend=True, **ONE_DEVICE)
+    go_on = ("--all", "--type=merge", "--patch", '{"spec": {"suspend": false}}')
+    fleet.kubectl("patch", "edgejobs", "--namespace", namespace, *go_on)
+    fleet.kubectl("patch", "edgejobs", "--namespace", neighbour, *go_on)
+    for job in (humble, single, *flood):
+        job.until("Complete")
+    starts = sorted(begun(job) for job in flood)
+    assert sum(one < begun(single) for one in starts) <= 2, "the other namespace is next, however long this queue is"
+    assert starts[0] < begun(humble), "priority comes first"
+    assert begun(humble) < starts[-1], "but no priority passes a job that has waited for too long"
+
+    pair = [start(fleet, neighbour, f"pair-{n}", "works") for n in range(2)]
+    first, second = sorted((job.until("Complete") and job for job in pair), key=begun)
+    assert begun(second) >= ended(first), "one job of the neighbour at a time, although two devices are free"
