@@ -7,9 +7,9 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from edgewise.api import EdgeJobStatus
+from edgewise.api import Condition, ConditionStatus, EdgeJobStatus
 from edgewise.domain.actions import CreatePod, PatchStatus, Plan
-from edgewise.domain.turns import Waiting, in_turn
+from edgewise.domain.turns import RECENT, Waiting, in_turn, used
 from edgewise.domain.views import Installation, JobView, Key, PodPhase, PodView, Tenancy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +97,24 @@ def runs(view: JobView, node: str = "edge-1", **values: Any) -> PodView:
 
 
 APPS = tuple(replace(app(), key=Key(namespace, "faces")) for namespace in ("demo", "a", "b"))
+
+
+def test_one_slot_is_shared_although_nobody_has_anything_when_it_gets_free() -> None:
+    over = Condition(type="Finished", status=ConditionStatus.TRUE, last_transition_time=NOW, reason="Succeeded")
+    done = EdgeJobStatus(observed_generation=1, start_time=NOW - seconds(9), conditions=(over,))
+    before = [replace(queued(f"a{n}", "a"), status=done) for n in range(3)]
+    mine, theirs = queued("mine", "a", age=40, priority=1000), queued("theirs", "b", age=1)
+    one_slot: dict[str, Any] = {"nodes": (device(spec={"slots": 1}),), "apps": APPS}
+    assert starts(planned(jobs=(*before, mine, theirs), **one_slot)) == ["theirs"]
+    assert starts(planned(jobs=(mine, theirs), **one_slot)) == ["mine"], "a priority decides between equals"
+
+
+def test_what_started_long_ago_does_not_count() -> None:
+    old = replace(queued("old", "a"), status=EdgeJobStatus(start_time=NOW - HOUR))
+    new = replace(queued("new", "b"), status=EdgeJobStatus(start_time=NOW - HOUR + seconds(1)))
+    assert used(Counter("aa"), [old, new], Installation(), NOW) == Counter(a=2, b=1)
+    many = [replace(new, key=Key("c", f"{n}")) for n in range(100)]
+    assert used(Counter(), many, Installation(), NOW) == Counter(c=RECENT)
 
 
 def test_one_free_slot_goes_to_the_namespace_with_less() -> None:

@@ -8,7 +8,7 @@ import pytest
 from testbed import Fleet
 from testbed.install import install
 from tests.fleet.pods import apply
-from tests.fleet.work import Job, make_app, start
+from tests.fleet.work import Job, edge_job, make_app, start_all
 
 pytestmark = pytest.mark.usefixtures("edgewise")
 
@@ -59,12 +59,12 @@ def ended(job: Job) -> datetime:
 def test_shares_priorities_waiting_and_limits(fleet: Fleet, namespace: str, neighbour: str) -> None:
     for where in (namespace, neighbour):
         make_app(fleet, where, "works", WORKS, outputs=None)
-    humble = start(fleet, namespace, "humble", "works", suspend=True, priority=-10, **ONE_DEVICE)
-    flood = [start(fleet, namespace, f"urgent-{n}", "works", suspend=True, priority=10, **ONE_DEVICE) for n in range(9)]
-    single = start(fleet, neighbour, "single", "works", suspend=True, **ONE_DEVICE)
-    go_on = ("--all", "--type=merge", "--patch", '{"spec": {"suspend": false}}')
-    fleet.kubectl("patch", "edgejobs", "--namespace", namespace, *go_on)
-    fleet.kubectl("patch", "edgejobs", "--namespace", neighbour, *go_on)
+    single, humble, *flood = start_all(
+        fleet,
+        edge_job(neighbour, "single", "works", **ONE_DEVICE),
+        edge_job(namespace, "humble", "works", priority=-10, **ONE_DEVICE),
+        *(edge_job(namespace, f"urgent-{n}", "works", priority=10, **ONE_DEVICE) for n in range(9)),
+    )
     for job in (humble, single, *flood):
         job.until("Complete")
     starts = sorted(begun(job) for job in flood)
@@ -72,6 +72,8 @@ def test_shares_priorities_waiting_and_limits(fleet: Fleet, namespace: str, neig
     assert starts[0] < begun(humble), "priority comes first"
     assert begun(humble) < starts[-1], "but no priority passes a job that has waited for too long"
 
-    pair = [start(fleet, neighbour, f"pair-{n}", "works") for n in range(2)]
-    first, second = sorted((job.until("Complete") and job for job in pair), key=begun)
+    pair = start_all(fleet, *(edge_job(neighbour, f"pair-{n}", "works") for n in range(2)))
+    for job in pair:
+        job.until("Complete")
+    first, second = sorted(pair, key=begun)
     assert begun(second) >= ended(first), "one job of the neighbour at a time, although two devices are free"

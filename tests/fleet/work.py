@@ -88,8 +88,18 @@ def make_app(fleet: Fleet, namespace: str, name: str, script: str, **spec: Any) 
 
 def start(fleet: Fleet, namespace: str, name: str, app: str, **spec: Any) -> Job:
     """An EdgeJob of that app."""
-    apply(fleet, _kind("EdgeJob", name, namespace, {"appRef": {"name": app}} | spec))
-    return Job(fleet, namespace, name)
+    return start_all(fleet, edge_job(namespace, name, app, **spec))[0]
+
+
+def start_all(fleet: Fleet, *manifests: dict[str, Any]) -> list[Job]:
+    """Those EdgeJobs, all in one request."""
+    apply(fleet, {"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+    return [Job(fleet, one["metadata"]["namespace"], one["metadata"]["name"]) for one in manifests]
+
+
+def edge_job(namespace: str, name: str, app: str, **spec: Any) -> dict[str, Any]:
+    """The manifest of an EdgeJob of that app."""
+    return _kind("EdgeJob", name, namespace, {"appRef": {"name": app}} | spec)
 
 
 def _kind(kind: str, name: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any]:

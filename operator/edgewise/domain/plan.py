@@ -9,7 +9,7 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -29,7 +29,7 @@ from edgewise.domain.placement import Decision, place
 from edgewise.domain.pods import build_pod, resolved_deadline
 from edgewise.domain.policies import Ranking
 from edgewise.domain.retention import retain
-from edgewise.domain.turns import Waiting, in_turn, is_starved, over_limit
+from edgewise.domain.turns import Waiting, in_turn, is_starved, over_limit, used
 from edgewise.domain.views import JobView, PodView, Snapshot
 
 LOOK_AGAIN: Final = timedelta(seconds=5)
@@ -51,7 +51,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         for job in jobs
         if not job.finished and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
     ]
-    _place(drafts, Board(snapshot, usage, now), faults)
+    _place(drafts, jobs, Board(snapshot, usage, now), faults)
     actions: list[Action] = []
     wake_ups = [draft.wake_at for draft in drafts if draft.wake_at]
     for draft in drafts:
@@ -108,13 +108,15 @@ def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: dat
     return draft
 
 
-def _place(drafts: Iterable[Draft], board: Board, faults: list[Fault]) -> None:
+def _place(drafts: Sequence[Draft], jobs: Iterable[JobView], board: Board, faults: list[Fault]) -> None:
     """Give every queued job a device, or the reasons why not."""
-    drafts = list(drafts)
-    running = Counter(draft.job.key.namespace for draft in drafts if draft.has_device())
+    placed = {draft.job.uid: draft.job.key.namespace for draft in drafts if draft.has_device()}
+    running = Counter(placed.values())
     queued = {draft.job.uid: draft for draft in drafts if draft.demand}
     queue = [_waiting(draft.job, draft.demand) for draft in queued.values() if draft.demand]
-    for job in in_turn(queue, running, board.installation, board.now):
+    others = (job for job in jobs if job.uid not in placed)
+    shares = used(running, others, board.installation, board.now) if queue else running
+    for job in in_turn(queue, shares, board.installation, board.now):
         draft, namespace = queued[job.uid], job.key.namespace
         if why := over_limit(namespace, running, board.installation):
             draft.waiting = why
