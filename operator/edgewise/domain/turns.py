@@ -50,8 +50,9 @@ def in_turn(
 ) -> Iterator[JobView]:
     """The queued jobs in the order of their turns; `used` is what each namespace has of the fleet already, in jobs.
 
-    The next turn is that of the namespace that has least for its share, the turns counted that it had in this pass. Among equals it is the one whose first job would come first. Within a namespace those come first that have
-    waited for too long, longest first; then the higher priority, the older job, and by UID so that the order is total.
+    The next turn is that of the namespace that has least for its share, the turns counted that it had in this pass;
+    among equals, of the one whose first job would come first. Within a namespace those come first that have waited for
+    too long, longest first; then the higher priority, the older job, and by UID so that the order is total.
     """
     lines: dict[str, list[tuple[Rank, JobView]]] = {}
     for one in queue:
