@@ -198,3 +198,17 @@ def test_waiting_begins_anew_after_an_attempt() -> None:
     later = NOW + seconds(30)
     plan = planned(later, jobs=(again, urgent), nodes=(device(spec={"slots": 1}),))
     assert starts(plan) == ["urgent"]
+
+
+def test_waiting_begins_with_the_job_however_late_its_status_is_first_written() -> None:
+    old, new = queued("old", age=20, priority=-1), queued("new", age=15)
+    nodes: dict[str, Any] = {"nodes": (device(spec={"slots": 0}),)}
+    late = next(
+        one.after
+        for one in planned(jobs=(old,), **nodes).actions
+        if isinstance(one, PatchStatus) and one.plural == "edgejobs"
+    )
+    assert isinstance(late, EdgeJobStatus)
+    strict = Installation(default_policy="Score", starvation=seconds(18))
+    one_slot: dict[str, Any] = {"nodes": (device(spec={"slots": 1}),), "installation": strict}
+    assert starts(planned(jobs=(replace(old, status=late), new), **one_slot)) == ["old"]

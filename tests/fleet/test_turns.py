@@ -13,7 +13,7 @@ from tests.fleet.work import Job, edge_job, make_app, start_all
 
 pytestmark = pytest.mark.usefixtures("edgewise")
 
-STARVATION_SECONDS = 8
+STARVATION_SECONDS = 20
 WORKS = "import time; time.sleep(2)"
 ONE_DEVICE = {"placement": {"nodeSelector": {"kubernetes.io/hostname": "edge-1"}, "policy": "Score"}}
 
@@ -69,7 +69,7 @@ def test_shares_priorities_waiting_and_limits(fleet: Fleet, namespace: str, neig
     single, *flood = start_all(
         fleet,
         edge_job(neighbour, "single", "works", **ONE_DEVICE),
-        *(edge_job(namespace, f"urgent-{n}", "works", priority=10, **ONE_DEVICE) for n in range(9)),
+        *(edge_job(namespace, f"urgent-{n}", "works", priority=10, **ONE_DEVICE) for n in range(12)),
     )
     for job in (first, humble, single, *flood):
         job.until("Complete")

@@ -177,10 +177,14 @@ def deadlines(draft: Draft) -> bool:
 
 def _queued_since(draft: Draft) -> datetime:
     """Since when the job may have its first device: its creation, or the end of its suspension."""
-    resumed = named(draft.job.status.conditions, "Suspended")
-    if resumed is None or resumed.status is ConditionStatus.TRUE:
-        return draft.now if resumed else draft.job.created_at
-    return max(draft.job.created_at, resumed.last_transition_time)
+    conditions = draft.job.status.conditions
+    suspended, first = named(conditions, "Suspended"), named(conditions, "Complete")
+    if suspended is None or first is None:
+        return draft.job.created_at
+    if suspended.status is ConditionStatus.TRUE:
+        return draft.now
+    resumed = suspended.last_transition_time > first.last_transition_time  # else it was never suspended
+    return suspended.last_transition_time if resumed else draft.job.created_at
 
 
 def collect(draft: Draft) -> bool:
