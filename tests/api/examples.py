@@ -165,6 +165,8 @@ JOB: Final = _object(
             "affinity": [{"key": "zone", "operator": "In", "values": ["west"]}],
             "avoid": ["edge-3"],
             "evictWhenHot": False,
+            "nodeName": "edge-1",
+            "maxPerDevice": 2,
         },
         "retry": {
             "maxAttempts": 3,
@@ -180,8 +182,10 @@ JOB: Final = _object(
         "suspend": True,
         "cancel": False,
         "priority": 0,
-        "completions": 1,
+        "completions": 1000,
         "parallelism": 1,
+        "maxFailedIndexes": 1,
+        "index": 0,
     },
     {
         "observedGeneration": 1,
@@ -242,6 +246,31 @@ JOB: Final = _object(
     },
 )
 
+EVERY_DEVICE_JOB: Final = _object(
+    "EdgeJob",
+    {
+        "appRef": {"name": "surveillance"},
+        "placement": {"everyDevice": {"maxConcurrent": "10%", "abortFailurePercent": 20}},
+        "suspend": True,
+    },
+    {
+        "observedGeneration": 1,
+        "phase": "Running",
+        "runs": {
+            "total": 100,
+            "progress": "12/100",
+            "active": 10,
+            "queued": 76,
+            "succeeded": 12,
+            "failed": 2,
+            "succeededIndexes": "0-11",
+            "failedIndexes": "12,14",
+            "failedDevices": ["edge-12", "edge-14"],
+            "countedAt": TIME,
+        },
+    },
+)
+
 
 CRON_JOB: Final = _object(
     "EdgeCronJob",
@@ -275,6 +304,12 @@ CRON_JOB: Final = _object(
     },
 )
 
+EVERY_DEVICE_CRON_JOB: Final = _object(
+    "EdgeCronJob",
+    {"schedule": "@daily", "suspend": True, "jobTemplate": {"spec": EVERY_DEVICE_JOB["spec"]}},
+    {"observedGeneration": 1},
+)
+
 
 def named(example: dict[str, Any], name: str) -> dict[str, Any]:
     """A copy of an example with this name."""
@@ -284,7 +319,7 @@ def named(example: dict[str, Any], name: str) -> dict[str, Any]:
 EXAMPLES: Final = {
     "EdgeNode": (NODE,),
     "EdgeApp": (APP, BUNDLED_APP),
-    "EdgeJob": (JOB,),
-    "EdgeCronJob": (CRON_JOB,),
+    "EdgeJob": (JOB, EVERY_DEVICE_JOB),
+    "EdgeCronJob": (CRON_JOB, EVERY_DEVICE_CRON_JOB),
 }
 """By kind; the first has (nearly) every field."""

@@ -93,10 +93,47 @@ RETRY: Final = ruled(
     },
 )
 
+APP: Final = {"appRef": {"name": "surveillance"}, "suspend": True}
+EVERY: Final[dict[str, Any]] = {"everyDevice": {}}
+
+SPEC: Final = ruled(
+    Field(
+        good=(
+            APP,
+            {**APP, "placement": EVERY},
+            {**APP, "placement": {**EVERY, "nodeName": "", "avoid": ["edge-1"]}},
+            {**APP, "completions": 1000, "parallelism": 10, "maxFailedIndexes": 3},
+            {**APP, "completions": 2, "index": 1},
+        )
+    ),
+    {
+        "placement.everyDevice makes one run for each device": tuple(
+            {**APP, "placement": EVERY, name: value}
+            for name, value in {"completions": 2, "parallelism": 1, "maxFailedIndexes": 0, "index": 0}.items()
+        ),
+        "index counts from 0, so it must be less than completions": (
+            {**APP, "index": 1},
+            {**APP, "completions": 10, "index": 10},
+        ),
+    },
+)
+
+PLACEMENT: Final = ruled(
+    Field(good=({}, {"nodeName": "edge-1"}, {"maxPerDevice": 1})),
+    {"everyDevice is one run on each device": ({**EVERY, "nodeName": "edge-1"}, {**EVERY, "maxPerDevice": 1})},
+)
+
+MAX_CONCURRENT: Final = Field(
+    good=(1, 9999, "1", "9999", "1%", "99%", "100%"),
+    bad={"minimum": 0, "maximum": 10_000, "pattern": ("", "0", "0%", "101%", "5.5%", "all"), "maxLength": "10000"},
+)
+
+INDEXES: Final = text("0-999," * 341 + "77", "", "0", "0-5,7,9-11", bad=("-", "0-", "1,,2", "1000", "a", " 1"))
+
 POD_UID: Final = text("a" * 64, "7cb461c8-2c0a-49e1-a995-2eb636801bbd", bad=("a b", "a_b"))
 
 EDGE_JOB_FIELDS: Final[dict[str, Field]] = {
-    "spec": needed(Field(good=({"appRef": {"name": "surveillance"}},))),
+    "spec": needed(SPEC),
     "spec.appRef": needed(Field(good=({"name": "a"},))),
     "spec.appRef.name": needed(text("a" * 52, "a", "v1.faces", bad=("", "-a", "A", "a..b", "a/b"))),
     "spec.args": ARGUMENTS,
@@ -104,6 +141,7 @@ EDGE_JOB_FIELDS: Final[dict[str, Field]] = {
     "spec.extraArgs": ARGUMENTS,
     "spec.extraArgs[]": ARGUMENT,
     **under("spec", environment()),
+    "spec.placement": PLACEMENT,
     "spec.placement.policy": text("A" * 63, "", "Score", bad=("score", "Least loaded")),
     "spec.placement.nodeSelector": node_selector(),
     "spec.placement.nodeSelector{}": LABEL_VALUE,
@@ -115,6 +153,10 @@ EDGE_JOB_FIELDS: Final[dict[str, Field]] = {
     "spec.placement.affinity[].values[]": text("a" * 63, "", "west", "-3", bad=("a ", "a/b", "-a-", "--1")),
     "spec.placement.avoid": several(lambda index: f"edge-{index}", 100),
     "spec.placement.avoid[]": OBJECT_NAME,
+    "spec.placement.nodeName": OPTIONAL_OBJECT_NAME,
+    "spec.placement.maxPerDevice": number(1, 1000),
+    "spec.placement.everyDevice.maxConcurrent": MAX_CONCURRENT,
+    "spec.placement.everyDevice.abortFailurePercent": number(0, 100),
     "spec.retry": RETRY,
     "spec.retry.maxAttempts": number(1, 100),
     "spec.retry.backoffSeconds": number(0, 86_400),
@@ -130,6 +172,8 @@ EDGE_JOB_FIELDS: Final[dict[str, Field]] = {
     "spec.priority": number(-1000, 1000),
     "spec.completions": number(1, 1000),
     "spec.parallelism": number(1, 1000),
+    "spec.maxFailedIndexes": number(0, 1000),
+    "spec.index": number(0, 999),
     "status.observedGeneration": GENERATION,
     "status.phase": choice(
         *("Pending", "Bound", "Running", "Collecting", "Succeeded", "Failed", "Suspended", "Cancelled")
@@ -189,4 +233,15 @@ EDGE_JOB_FIELDS: Final[dict[str, Field]] = {
     "status.results.refused[].message": MESSAGE,
     "status.results.url": text("https://" + "a" * 1016, "", "https://gateway/v1"),
     "status.results.completedAt": TIME,
+    "status.runs.total": COUNT,
+    "status.runs.progress": text("1" * 32, "", "12/100"),
+    "status.runs.active": COUNT,
+    "status.runs.queued": COUNT,
+    "status.runs.succeeded": COUNT,
+    "status.runs.failed": COUNT,
+    "status.runs.succeededIndexes": INDEXES,
+    "status.runs.failedIndexes": INDEXES,
+    "status.runs.failedDevices": several(lambda index: f"edge-{index}", 20),
+    "status.runs.failedDevices[]": OBJECT_NAME,
+    "status.runs.countedAt": TIME,
 }

@@ -25,6 +25,8 @@ UNCHANGING: Final[dict[str, Any]] = {
     "queueDeadlineSeconds": 3601,
     "completions": 2,
     "parallelism": 2,
+    "maxFailedIndexes": 2,
+    "index": 1,
 }
 """For each field of an EdgeJob's spec that must not change, a value other than the example's."""
 
@@ -55,6 +57,29 @@ def test_a_cron_jobs_name_leaves_room_for_its_runs_names(cluster: Cluster) -> No
         cluster.create(EDGE_CRON_JOB, spec_of(EDGE_CRON_JOB, "a" * 42))
 
 
+INDEXED: Final = {"completions": 2}
+EVERYWHERE: Final[dict[str, Any]] = {"placement": {"everyDevice": {}}}
+
+
+@pytest.mark.parametrize(("spec", "length"), [(INDEXED, 48), (EVERYWHERE, 36)])
+def test_a_sets_name_leaves_room_for_its_runs_names(cluster: Cluster, spec: dict[str, Any], length: int) -> None:
+    app = {"appRef": {"name": "other"}, "suspend": True}
+    manifest = {"apiVersion": "edgewise.dev/v1alpha1", "kind": "EdgeJob", "spec": {**app, **spec}}
+    cluster.create(EDGE_JOB, named(manifest, "a" * length))
+    with pytest.raises(Refused, match=f"the name of a set .* must have at most {length} characters"):
+        cluster.create(EDGE_JOB, named(manifest, "a" * (length + 1)))
+
+
+@pytest.mark.parametrize(("spec", "length"), [(INDEXED, 37), (EVERYWHERE, 25)])
+def test_so_does_the_name_of_a_schedule_for_sets(cluster: Cluster, spec: dict[str, Any], length: int) -> None:
+    template = {"spec": {"appRef": {"name": "other"}, **spec}}
+    body = {"schedule": "@daily", "suspend": True, "jobTemplate": template}
+    manifest = {"apiVersion": "edgewise.dev/v1alpha1", "kind": "EdgeCronJob", "spec": body}
+    cluster.create(EDGE_CRON_JOB, named(manifest, "a" * length))
+    with pytest.raises(Refused, match=f"the name of a set .* must have at most {length} characters"):
+        cluster.create(EDGE_CRON_JOB, named(manifest, "a" * (length + 1)))
+
+
 def test_an_edge_node_may_have_any_name_of_a_node(cluster: Cluster) -> None:
     cluster.create(EDGE_NODE, spec_of(EDGE_NODE, "ip-10-0-0-1." + "a" * 200))
 
@@ -75,16 +100,18 @@ def test_a_job_does_not_change(cluster: Cluster, stored: dict[str, str], field: 
 
 @pytest.mark.parametrize("field", [field for field in UNCHANGING if field != "appRef"])
 def test_what_a_job_says_can_not_be_taken_away(cluster: Cluster, stored: dict[str, str], field: str) -> None:
-    """Also a field with a default: the example differs from it, except in the number of completions."""
+    """Also a field with a default: the example differs from it, except in when a lost device is given up."""
     removal = [{"op": "remove", "path": f"/spec/{field}"}]
-    if field in ("completions", "disconnect"):
+    if field == "disconnect":
         assert cluster.patch(EDGE_JOB, stored["EdgeJob"], removal)["spec"][field]
     else:
         with pytest.raises(Refused, match=f"{field} can't be changed"):
             cluster.patch(EDGE_JOB, stored["EdgeJob"], removal)
 
 
-@pytest.mark.parametrize("field", ["args", "extraArgs", "env", "activeDeadlineSeconds", "parallelism"])
+@pytest.mark.parametrize(
+    "field", ["args", "extraArgs", "env", "activeDeadlineSeconds", "parallelism", "maxFailedIndexes"]
+)
 def test_what_a_job_does_not_say_can_not_be_added(cluster: Cluster, field: str) -> None:
     name = "edgewise-kinds-bare"
     bare = {"apiVersion": "edgewise.dev/v1alpha1", "kind": "EdgeJob", "metadata": {"name": name}}

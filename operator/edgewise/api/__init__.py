@@ -22,6 +22,7 @@ from edgewise.api.edge_job import (
     Disconnect,
     EdgeJob,
     EdgeJobSpec,
+    EveryDevice,
     PlacementSpec,
     Retention,
     Retry,
@@ -59,6 +60,7 @@ from edgewise.api.job_status import (
     ResultFile,
     Results,
     ResultsState,
+    Runs,
 )
 from edgewise.api.kind import Column, Kind
 from edgewise.api.metadata import API_VERSION, GROUP, NAME_LENGTH, VERSION, Metadata
@@ -128,6 +130,7 @@ __all__ = [
     "EnvFrom",
     "EnvObject",
     "EnvVar",
+    "EveryDevice",
     "Factors",
     "FileMount",
     "ImagePullPolicy",
@@ -161,6 +164,7 @@ __all__ = [
     "Retention",
     "Retry",
     "RunNow",
+    "Runs",
     "SELinuxOptions",
     "SecretFiles",
     "SecretReference",

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from edgewise.api.conditions import Conditions, ObservedGeneration
-from edgewise.api.edge_job import EdgeJobSpec, Seconds
+from edgewise.api.edge_job import EdgeJobSpec, Seconds, set_names
 from edgewise.api.job_status import Count
 from edgewise.api.kind import Column, Kind
 from edgewise.api.metadata import API_VERSION, NAME_LENGTH, Metadata
@@ -192,6 +192,7 @@ EDGE_CRON_JOB: Final = Kind(
             f"the name must have at most {CRON_NAME_LENGTH} characters, so that the names of its runs can be made "
             "from it",
         ),
+        *set_names("self.spec.jobTemplate.spec", NAME_LENGTH - CRON_NAME_LENGTH),
     ),
     columns=(
         Column("Schedule", ".spec.schedule"),

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from edgewise.api.conditions import Conditions, ObservedGeneration
-from edgewise.api.schema import LARGEST_INTEGER, Model, keyed_by
+from edgewise.api.schema import LARGEST_INTEGER, Model, keyed_by, unique
 from edgewise.api.score import Factors, Score
 from edgewise.api.text import UID, Message, ObjectName, OptionalObjectName, Reason, Sha256, Timestamp
 
@@ -27,6 +27,13 @@ CANDIDATES_KEPT = 20
 """How many devices, of those that could run the job and of those that could not, a status holds."""
 FILES_KEPT = 100
 """How many result files a status lists; the gateway lists them all."""
+DEVICES_KEPT = 20
+"""How many devices on which a run of a set has failed a status names."""
+
+_RANGE = "[0-9]{1,3}(-[0-9]{1,3})?"
+IndexRanges = Annotated[str, Field(max_length=2048, pattern=f"^({_RANGE}(,{_RANGE})*)?$")]
+"""Indexes in order, runs of them by their first and last; 2,048 characters hold any of a thousand."""
+
 REFUSED_KEPT = 20
 """How many refused files a status lists."""
 
@@ -202,6 +209,31 @@ class Results(Model):
     """When the last of them was stored."""
 
 
+class Runs(Model):
+    """How the runs of a set stand. Each is an EdgeJob of its own, with the label edgewise.dev/set."""
+
+    total: Count | None = None
+    """How many there are; absent until the devices of a set for every device are found."""
+    progress: Annotated[str, Field(max_length=32)] = ""
+    """How many have ended well, of how many, such as 12/100."""
+    active: Count = 0
+    """How many are under way on a device."""
+    queued: Count = 0
+    """How many have yet to start."""
+    succeeded: Count = 0
+    """How many have ended well."""
+    failed: Count = 0
+    """How many have ended otherwise, or were deleted."""
+    succeeded_indexes: IndexRanges = ""
+    """The indexes that have ended well, such as 0-5,7."""
+    failed_indexes: IndexRanges = ""
+    """The indexes that have ended otherwise."""
+    failed_devices: Annotated[tuple[ObjectName, ...], Field(max_length=DEVICES_KEPT), unique()] = ()
+    """The devices whose run has ended otherwise; the first 20 by name."""
+    counted_at: Timestamp | None = None
+    """When they were counted; mere progress is told every few seconds."""
+
+
 class EdgeJobStatus(Model):
     """What became of the job."""
 
@@ -228,4 +260,6 @@ class EdgeJobStatus(Model):
     placement: PlacementStatus | None = None
     """Why the job is where it is, or nowhere."""
     results: Results | None = None
-    """The files that came home."""
+    """The files that came home; of a set the totals of its runs."""
+    runs: Runs | None = None
+    """How the runs of a set stand; absent where the job is none."""

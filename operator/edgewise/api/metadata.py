@@ -28,6 +28,7 @@ class Owner(Model):
     """Who an object belongs to."""
 
     kind: str = ""
+    name: str = ""
     uid: str = ""
     controller: bool = False
 
@@ -48,4 +49,8 @@ class Metadata(Model):
 
     def controller(self, kind: str) -> str:
         """The UID of the object of `kind` that controls this one; empty where none does."""
-        return next((one.uid for one in self.owner_references if one.controller and one.kind == kind), "")
+        return self.controller_of(kind).uid
+
+    def controller_of(self, kind: str) -> Owner:
+        """The object of `kind` that controls this one; one without a name where none does."""
+        return next((one for one in self.owner_references if one.controller and one.kind == kind), Owner())

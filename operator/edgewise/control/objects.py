@@ -284,6 +284,7 @@ def job_view(raw: Any) -> JobView:
     """An EdgeJob as decisions see it. Raises pydantic's ValidationError."""
     job = EdgeJob.model_validate(raw)
     meta = job.metadata
+    owner = meta.controller_of("EdgeJob")
     return JobView(
         key=Key(meta.namespace, meta.name),
         uid=meta.uid,
@@ -294,6 +295,8 @@ def job_view(raw: Any) -> JobView:
         spec=job.spec,
         status=job.status,
         cron_uid=meta.controller("EdgeCronJob"),
+        set_uid=owner.uid,
+        set_name=owner.name,
     )
 
 

@@ -263,14 +263,14 @@ class World:
     # --- what the writer says
 
     def refused(self, uid: str, message: str) -> None:
-        """The API server refuses a job's pod or a cron job's run: it is offered again later, and later each time."""
+        """The API server refuses a job's pod, or a run of a cron job or set: it is offered again later and later."""
         times = self.refusals[uid].times + 1 if uid in self.refusals else 1
         delay = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2 ** min(times - 1, 10))
         self.refusals[uid] = Refusal(message, (datetime.now(UTC) + delay).replace(microsecond=0), times)
         self.touched.set()
 
     def taken(self, uid: str) -> None:
-        """The API server has taken the pod of this job, or the run of this cron job."""
+        """The API server has taken the pod of this job, or the run of this cron job or set."""
         if self.refusals.pop(uid, None) is not None:
             self.touched.set()
 

@@ -6,7 +6,7 @@ only devices that were taken since are looked at again.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -30,12 +30,14 @@ class Candidate:
     """why it comes after all others, however good it is; empty: it does not"""
     busy: bool = False
     """whether it can take the job only when others there are done"""
+    siblings: int = 0
+    """how many runs of the job's set are there: of equal devices, the one with fewest is best"""
     order: Order = field(init=False)
     """the lowest wins"""
 
     def __post_init__(self) -> None:
         first, *others = self.ranking.order
-        object.__setattr__(self, "order", (bool(self.avoided), first, self.busy, tuple(others), self.node))
+        object.__setattr__(self, "order", (bool(self.avoided), first, self.busy, (self.siblings, *others), self.node))
 
 
 _order = attrgetter("order")
@@ -99,16 +101,21 @@ class Board:
         standing = self._standings.get(demand.kind)
         if standing is None:
             standing = self._standings[demand.kind] = Standing(seen=len(self._taken))
-            changed = set(self._nodes)
+            changed = self._asked_for(demand)
         elif standing.candidates and all(one.busy for one in standing.candidates):
             return standing  # no slot gets free within a pass, so the job can only wait; for which device is no matter
         else:
-            changed = set(self._taken[standing.seen :])
+            changed = self._asked_for(demand) & set(self._taken[standing.seen :])
             standing.seen = len(self._taken)
         policy = POLICIES[self.policy(demand)]
         for name in sorted(changed):
             self._look(standing, self._nodes[name], demand, policy)
         return standing
+
+    def _asked_for(self, demand: Demand) -> Set[str]:
+        """The devices that the demand is about: all, or the one that it names."""
+        name = demand.spec.placement.node_name
+        return self._nodes.keys() & {name} if name else self._nodes.keys()
 
     def policy(self, demand: Demand) -> str:
         """The name of the policy that the job, or the installation, asks for."""
@@ -118,7 +125,7 @@ class Board:
         """Count the job against the device; against its slots too, unless it only waits for it."""
         self._outlook.take(demand.app_key, candidate.node)
         if not candidate.busy:
-            self._usage[candidate.node].take(demand.requests, reflected=False)
+            self._usage[candidate.node].take(demand.requests, reflected=False, set_uid=demand.set_uid)
         self._taken.append(candidate.node)
 
     def _look(self, standing: Standing, node: NodeView, demand: Demand, policy: Policy) -> None:
@@ -133,7 +140,8 @@ class Board:
         if why_not is None or busy:
             ranking = policy.rank(one, self._outlook, busy)
             if ranking.takes:
-                candidate = Candidate(node.name, ranking, self._avoided(node, demand), busy)
+                siblings = one.usage.siblings[demand.set_uid]
+                candidate = Candidate(node.name, ranking, self._avoided(node, demand), busy, siblings)
             elif why_not is None:
                 notes = f" ({', '.join(ranking.notes)})" if ranking.notes else ""
                 why_not = Rejection(node.name, "ZeroScore", f"its score is 0{notes}")

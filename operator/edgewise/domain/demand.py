@@ -20,11 +20,13 @@ class Demand:
     requests: Mapping[str, float]
     failed_on: frozenset[str] = frozenset()
     """devices on which an earlier attempt ended badly: avoided, not forbidden"""
+    set_uid: str = ""
+    """the UID of the set that the job is a run of, if it is"""
 
     @property
     def kind(self) -> tuple[object, ...]:
         """What makes two demands the same to every device in one pass, in which an app is the same to all its jobs."""
-        return self.app_key, self.spec.placement.model_dump_json(), self.failed_on
+        return self.app_key, self.spec.placement.model_dump_json(), self.failed_on, self.set_uid
 
     @property
     def app_key(self) -> Key:
@@ -65,10 +67,14 @@ class Usage:
     """those of them that the device's newest beat can't show yet"""
     requests: Counter[str] = field(default_factory=Counter)
     unreflected_memory_bytes: float = 0.0
+    siblings: Counter[str] = field(default_factory=Counter)
+    """jobs by the UID of the set that they are runs of"""
 
-    def take(self, requests: Mapping[str, float], *, reflected: bool) -> None:
+    def take(self, requests: Mapping[str, float], *, reflected: bool, set_uid: str = "") -> None:
         """Count one job."""
         self.jobs += 1
+        if set_uid:
+            self.siblings[set_uid] += 1
         self.requests.update(requests)
         if not reflected:
             self.unreflected += 1
@@ -80,10 +86,15 @@ def is_reflected(pod: PodView, beat: BeatView | None) -> bool:
     return beat is not None and pod.running_since is not None and beat.received_at - beat.interval >= pod.running_since
 
 
-def usage_of(nodes: Mapping[str, NodeView], pods: Iterable[PodView]) -> dict[str, Usage]:
-    """The usage of each device by the job pods that have not ended."""
+def usage_of(
+    nodes: Mapping[str, NodeView], pods: Iterable[PodView], sets: Mapping[str, str] | None = None
+) -> dict[str, Usage]:
+    """The usage of each device by the job pods that have not ended. `sets`: each run's set, by the job's UID."""
+    sets = sets or {}
     usage = {name: Usage() for name in nodes}
     for pod in pods:
         if pod.node in usage and pod.phase in (PodPhase.PENDING, PodPhase.RUNNING, PodPhase.UNKNOWN):
-            usage[pod.node].take(pod.requests, reflected=is_reflected(pod, nodes[pod.node].beat))
+            usage[pod.node].take(
+                pod.requests, reflected=is_reflected(pod, nodes[pod.node].beat), set_uid=sets.get(pod.job_uid, "")
+            )
     return usage

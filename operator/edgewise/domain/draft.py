@@ -6,18 +6,21 @@ Owns the shape of EdgeJob.status and its conditions. It decides nothing.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from edgewise_agent import wire
 
 from edgewise.api import Attempt, EdgeJobStatus, Phase, PlacementStatus, Results
 from edgewise.api.job_status import ATTEMPTS_KEPT
-from edgewise.domain.actions import Action, CreatePod, DeletePod
+from edgewise.domain.actions import Action, CreatePod, DeletePod, PatchStatus
 from edgewise.domain.attempts import UNDER_WAY, disruptions, failures
 from edgewise.domain.conditions import Claim, updated
 from edgewise.domain.demand import Demand
 from edgewise.domain.massloss import MassLoss
 from edgewise.domain.views import AppView, Installation, JobView, NodeView, PodView, Refusal
+
+NOT_ITS_TURN: Final = "NotItsTurn"
+"""Why a run of a set that could start is suspended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,9 @@ class Draft:
     mass_loss: MassLoss | None
     newcomers: Collection[str]
     """devices that report and have no EdgeNode, or none yet"""
+
+    held: str
+    """why it may not start yet, although its own spec lets it; empty: it may"""
 
     refusal: Refusal | None
     attempts: list[Attempt]
@@ -138,24 +144,36 @@ class Draft:
         )
 
     def _claims(self) -> list[Claim]:
-        end = self.end
-        idle = end is not None or self.suspended
-        return [
-            _ending("Complete", end),
-            _ending("Failed", end),
-            Claim("Finished", end is not None, end.reason if end else "NotYet", end.message if end else ""),
-            Claim("Suspended", self.suspended, "Suspended" if self.suspended else "Active", ""),
-            Claim("Stalled", self.stalled is not None, *(self.stalled or ("Fine", ""))),
-            Claim(
-                "Reconciling",
-                not idle and self.stalled is None,
-                "Settled" if idle else self.phase,
-                "" if idle else self.waiting,
-            ),
-        ]
+        why = ("Suspended", "") if self.job.spec.suspend else (NOT_ITS_TURN, self.held)
+        return claims(self.end, why if self.suspended else None, self.stalled, self.phase, self.waiting)
+
+
+def claims(
+    end: End | None, suspended: tuple[str, str] | None, stalled: tuple[str, str] | None, phase: Phase, waiting: str
+) -> list[Claim]:
+    """The conditions of an EdgeJob in this state; `suspended` and `stalled` are reason and message where they hold."""
+    idle = end is not None or suspended is not None
+    return [
+        _ending("Complete", end),
+        _ending("Failed", end),
+        Claim("Finished", end is not None, end.reason if end else "NotYet", end.message if end else ""),
+        Claim("Suspended", suspended is not None, *(suspended or ("Active", ""))),
+        Claim("Stalled", stalled is not None, *(stalled or ("Fine", ""))),
+        Claim("Reconciling", not idle and stalled is None, "Settled" if idle else phase, "" if idle else waiting),
+    ]
 
 
 def _ending(name: str, end: End | None) -> Claim:
     if end is None:
         return Claim(name, False, "NotYet", "")
     return Claim(name, end.condition == name, end.reason, end.message if end.condition == name else "")
+
+
+def acknowledge(job: JobView) -> list[Action]:
+    """A finished job whose spec was edited says that this was seen; nothing else comes of it."""
+    status, generation = job.status, job.generation
+    if status.observed_generation == generation:
+        return []
+    conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
+    new = status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+    return [PatchStatus("edgejobs", job.key, job.resource_version, status, new)]

@@ -113,6 +113,20 @@ def pressure(node: NodeView, installation: Installation) -> Why | None:
     return None
 
 
+def named(one: Candidacy) -> Why | None:
+    """The only device that the job may run on."""
+    name = one.demand.spec.placement.node_name
+    return ("Selector", f"the job wants {name}") if name and name != one.node.name else None
+
+
+def enough_of_the_set(one: Candidacy) -> Why | None:
+    """As many runs of the job's set are there as one device may have at once."""
+    there, most = one.usage.siblings[one.demand.set_uid], one.demand.spec.placement.max_per_device
+    if not one.demand.set_uid or most is None or there < most:
+        return None
+    return "MaxPerDevice", f"{there} of the set's runs are there, spec.placement.maxPerDevice is {most}"
+
+
 def full(one: Candidacy) -> Why | None:
     """Every slot is taken."""
     slots = slots_of(one.node, one.installation)
@@ -180,10 +194,12 @@ DEVICE_RULES: tuple[DeviceRule, ...] = (
 )
 
 JOB_RULES: tuple[JobRule, ...] = (
+    named,
     selector,
     affinity,
     architecture,
     taints,
+    enough_of_the_set,
     full,
     does_not_fit,
 )
@@ -204,6 +220,13 @@ def rejection(one: Candidacy) -> Rejection | None:
     """The first rule of all that speaks against the device, or None: it may take the job."""
     why = unready(one.node, one.installation)
     return Rejection(one.node.name, *why) if why else unfit(one)
+
+
+def matches(node: NodeView, demand: Demand, installation: Installation) -> bool:
+    """Whether the device could take the job if it were ready and had no other work."""
+    if gone(node, installation) or declared_lost(node, installation):
+        return False
+    return unfit(Candidacy(node, demand, Usage(), installation)) is None
 
 
 PASSING = ("Full", "DoesNotFit")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from edgewise.api import Attempt, EdgeJobStatus, Outcome
 from edgewise.domain.actions import Event
 from edgewise.domain.conditions import holds, named
+from edgewise.domain.draft import NOT_ITS_TURN
 from edgewise.domain.views import JobView
 
 
@@ -28,7 +29,8 @@ def events(job: JobView, new: EdgeJobStatus) -> list[Event]:
             _tell_outcome(tell, attempt)
     for name in ("Stalled", "Complete", "Failed", "Suspended"):
         condition = named(new.conditions, name)
-        if condition and condition.status == "True" and not holds(old.conditions, name):
+        quiet = condition is None or condition.reason == NOT_ITS_TURN
+        if condition and not quiet and condition.status == "True" and not holds(old.conditions, name):
             tell(name in ("Stalled", "Failed"), condition.reason, condition.message or f"the job is {name.lower()}")
     waiting = not new.attempts and new.placement is not None and old.placement is None
     if waiting and new.placement is not None:

@@ -37,7 +37,7 @@ from edgewise.domain.draft import Draft, End
 from edgewise.domain.massloss import HELD_BACK
 from edgewise.domain.observation import HOME, is_dead, lingering, record
 from edgewise.domain.policies import POLICIES
-from edgewise.domain.views import PodView
+from edgewise.domain.views import AppView, Installation, JobView, PodView
 
 COLLECTING_AT_ONCE: Final = timedelta(seconds=3)
 """Small results are home within this time, and the phase Collecting is not worth a write."""
@@ -102,6 +102,14 @@ def suspend(draft: Draft) -> bool:
         return False
     _stop(draft, "Suspended", "spec.suspend is true")
     draft.phase, draft.suspended, draft.start_time = Phase.SUSPENDED, True, None
+    return True
+
+
+def hold(draft: Draft) -> bool:
+    """It has not started, and its set does not let it. The time until then is none that it waits for a device."""
+    if not draft.held or draft.attempts:
+        return False
+    draft.suspended = True
     return True
 
 
@@ -312,17 +320,15 @@ def retry(draft: Draft) -> bool:
 def queue(draft: Draft) -> bool:
     """Ask for a device, if the job can be run at all."""
     job, app = draft.job, draft.app
-    if app is None:
+    name = job.spec.placement.node_name
+    why_not = obstacle(job, app, draft.installation)
+    if app is None or why_not:
+        draft.stalled = why_not
+    elif name and name not in draft.nodes:
         draft.stalled = (
-            "AppNotFound",
-            f"EdgeApp {job.app} does not exist: create it (the job then starts)",
+            "DeviceNotFound",
+            f"spec.placement.nodeName is {name}, and there is no EdgeNode of that name: the job starts when there is",
         )
-    elif missing := unsupported.in_app(app.spec):
-        draft.stalled = ("NotSupported", f"EdgeApp {app.key}: {missing}")
-    elif missing := unsupported.in_job(job.spec):
-        draft.stalled = ("NotSupported", missing)
-    elif (policy := job.spec.placement.policy or draft.installation.default_policy) not in POLICIES:
-        draft.stalled = ("UnknownPolicy", f"spec.placement.policy {policy} is not one of {', '.join(sorted(POLICIES))}")
     elif pod := lingering(draft):
         draft.waiting = f"pod {pod.key.name} of the last attempt is ending"
     elif not draft.is_written():
@@ -334,8 +340,19 @@ def queue(draft: Draft) -> bool:
         if draft.refusal:
             draft.stalled = ("PodRefused", f"the API server refuses the job's pod: {draft.refusal.message}")
         failed_on = frozenset(attempt.node for attempt in draft.attempts if attempt.outcome in BAD_ENDS)
-        draft.demand = Demand(job.key, job.uid, job.spec, app.spec, requested(app.spec), failed_on)
+        draft.demand = Demand(job.key, job.uid, job.spec, app.spec, requested(app.spec), failed_on, job.set_uid)
     return True
+
+
+def obstacle(job: JobView, app: AppView | None, installation: Installation) -> tuple[str, str] | None:
+    """Why the job can't be run anywhere, as a reason and what to do; None: it can."""
+    if app is None:
+        return "AppNotFound", f"EdgeApp {job.app} does not exist: create it (the job then starts)"
+    if missing := unsupported.in_app(app.spec):
+        return "NotSupported", f"EdgeApp {app.key}: {missing}"
+    if (policy := job.spec.placement.policy or installation.default_policy) not in POLICIES:
+        return "UnknownPolicy", f"spec.placement.policy {policy} is not one of {', '.join(sorted(POLICIES))}"
+    return None
 
 
 STEPS: tuple[Callable[[Draft], bool], ...] = (
@@ -343,6 +360,7 @@ STEPS: tuple[Callable[[Draft], bool], ...] = (
     publish,
     cancel,
     suspend,
+    hold,
     fence,
     deadlines,
     collect,

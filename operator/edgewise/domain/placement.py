@@ -56,9 +56,9 @@ class Decision:
         return f"waits for {best.node}, where it would be done in {_figure(best)} with the work there{other}"
 
 
-def queue_order(job: JobView) -> tuple[int, datetime, str]:
-    """Higher priority first, then the older job, then by UID so that the order is total."""
-    return -job.spec.priority, job.created_at, job.uid
+def queue_order(job: JobView) -> tuple[int, datetime, str, int, str]:
+    """Higher priority first, then the older job, then by index, or by UID so that the order is total."""
+    return -job.spec.priority, job.created_at, job.set_uid or job.uid, job.spec.index or 0, job.uid
 
 
 def place(demand: Demand, board: Board, most: int = 20) -> Decision:

@@ -4,11 +4,12 @@
 2. place     the queue, best device first, reservations visible to the next job
 3. report    each changed state as one status write, with events for people
 4. retain    what finished jobs leave behind
-5. schedule  the runs of EdgeCronJobs: which start, and which are removed
-6. fleet     EdgeNodes and EdgeApps
+5. sets      the runs of sets: which start, and how their set stands
+6. schedule  the runs of EdgeCronJobs: which start, and which are removed
+7. fleet     EdgeNodes and EdgeApps
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -19,7 +20,7 @@ from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan,
 from edgewise.domain.board import Board
 from edgewise.domain.crons import cron_jobs
 from edgewise.domain.demand import Demand, usage_of
-from edgewise.domain.draft import Draft
+from edgewise.domain.draft import Draft, acknowledge
 from edgewise.domain.events import events
 from edgewise.domain.lifecycle import advance
 from edgewise.domain.massloss import MassLoss, mass_loss
@@ -27,6 +28,7 @@ from edgewise.domain.placement import Decision, place, queue_order
 from edgewise.domain.pods import build_pod, resolved_deadline
 from edgewise.domain.policies import Ranking
 from edgewise.domain.retention import retain
+from edgewise.domain.sets import held_back, owned_by, set_jobs
 from edgewise.domain.views import JobView, PodView, Snapshot
 
 LOOK_AGAIN: Final = timedelta(seconds=5)
@@ -40,13 +42,17 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     """
     now = now.replace(microsecond=0)  # as the API keeps times
     faults: list[Fault] = []
-    usage = usage_of(snapshot.nodes, (pod for pods in snapshot.pods.values() for pod in pods))
+    owned = owned_by(snapshot.jobs)
+    sets = {run.uid: uid for uid, runs in owned.items() for run in runs}
+    usage = usage_of(snapshot.nodes, (pod for pods in snapshot.pods.values() for pod in pods), sets)
     losses = mass_loss(snapshot.nodes.values(), snapshot.installation.beat_interval, now)
-    jobs = [job for job in snapshot.jobs.values() if not job.deleting]
+    held = held_back(snapshot, owned)
+    jobs = [job for job in snapshot.jobs.values() if not job.deleting and not job.is_set]
     drafts = [
         draft
         for job in jobs
-        if not job.finished and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, now))
+        if not job.finished
+        and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, held, now))
     ]
     _place(drafts, Board(snapshot, usage, now), faults)
     actions: list[Action] = []
@@ -58,24 +64,14 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         if job.finished:
             left = guarded(faults, f"EdgeJob {job.key}", retain, job, _pods_of(job, snapshot), snapshot.nodes, now)
             deletions, wake_at = left or ([], None)
-            actions += [*_acknowledge(job), *deletions]
+            actions += [*acknowledge(job), *deletions]
             wake_ups += [wake_at] if wake_at else []
-    runs, run_wake_ups = cron_jobs(snapshot, now, faults)
-    actions += runs
-    wake_ups += run_wake_ups
+    for runs, run_wake_ups in (set_jobs(snapshot, owned, now, faults), cron_jobs(snapshot, now, faults)):
+        actions += runs
+        wake_ups += run_wake_ups
     actions += fleet.report(snapshot, usage, losses, now, faults)
     wake_ups += fleet.wake_ups(snapshot, now)
     return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults), losses)
-
-
-def _acknowledge(job: JobView) -> list[Action]:
-    """A finished job whose spec was edited says that this was seen; nothing else comes of it."""
-    status, generation = job.status, job.generation
-    if status.observed_generation == generation:
-        return []
-    conditions = tuple(one.model_copy(update={"observed_generation": generation}) for one in status.conditions)
-    new = status.model_copy(update={"observed_generation": generation, "conditions": conditions})
-    return [PatchStatus("edgejobs", job.key, job.resource_version, status, new)]
 
 
 def _pods_of(job: JobView, snapshot: Snapshot) -> list[PodView]:
@@ -83,7 +79,9 @@ def _pods_of(job: JobView, snapshot: Snapshot) -> list[PodView]:
     return [pod for pod in snapshot.pods.get(job.uid, ()) if pod.key.namespace == job.key.namespace]
 
 
-def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: datetime) -> Draft:
+def _observe(
+    job: JobView, snapshot: Snapshot, losses: MassLoss | None, held: Mapping[str, str], now: datetime
+) -> Draft:
     """Steps through one job's lifecycle."""
     draft = Draft(
         job=job,
@@ -95,6 +93,7 @@ def _observe(job: JobView, snapshot: Snapshot, losses: MassLoss | None, now: dat
         now=now,
         mass_loss=losses,
         newcomers=snapshot.newcomers,
+        held=held.get(job.uid, ""),
         refusal=snapshot.refusals.get(job.uid),
         attempts=list(job.status.attempts),
         placement=job.status.placement,

@@ -20,6 +20,8 @@ JOB_LABEL: Final = f"{GROUP}/job"
 JOB_UID_LABEL: Final = f"{GROUP}/job-uid"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 NODE_LABEL: Final = f"{GROUP}/node"
+SET_LABEL: Final = f"{GROUP}/set"
+INDEX_LABEL: Final = f"{GROUP}/index"
 PLACEMENT_ANNOTATION: Final = f"{GROUP}/placement"
 
 UNPRIVILEGED_ID: Final = 65532
@@ -62,6 +64,8 @@ def build_pod(
         NODE_LABEL: node,
         "app.kubernetes.io/managed-by": "edgewise",
         "app.kubernetes.io/name": spec.app_ref.name,
+        **({SET_LABEL: job.set_name} if job.set_name else {}),
+        **({INDEX_LABEL: str(spec.index)} if spec.index is not None else {}),
     }
     volumes, mounts = _volumes(job, app, attempt)
     container: dict[str, Any] = {
@@ -145,9 +149,17 @@ def _environment(job: JobView, app: EdgeAppSpec, attempt: int, node: str) -> lis
         "EDGEWISE_ATTEMPT": str(attempt),
         "EDGEWISE_NODE": node,
         **({"EDGEWISE_OUTPUTS": app.outputs.path} if app.outputs else {}),
+        **_place_in_set(job.spec),
     }
     theirs = {one.name: _dump(one) for one in (*app.env, *job.spec.env) if one.name not in own}
     return [*({"name": name, "value": value} for name, value in own.items()), *theirs.values()]
+
+
+def _place_in_set(spec: EdgeJobSpec) -> dict[str, str]:
+    """Which of how many runs this one is, where it is one of an indexed set."""
+    if spec.index is None:
+        return {}
+    return {"EDGEWISE_INDEX": str(spec.index), "EDGEWISE_COMPLETIONS": str(spec.completions)}
 
 
 def _volumes(job: JobView, app: EdgeAppSpec, attempt: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

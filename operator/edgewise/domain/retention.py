@@ -43,7 +43,7 @@ def retain(
 
 
 def unsettled_jobs(snapshot: Snapshot) -> Collection[str] | None:
-    """The UIDs of jobs of which something may yet come home: results, partial outputs or logs.
+    """The UIDs of jobs, and of the sets they are runs of, of which something may yet come home: results or logs.
 
     Of a job that is deleted all of these are discarded. None while an operator leads for too short a time to know.
     """
@@ -51,8 +51,9 @@ def unsettled_jobs(snapshot: Snapshot) -> Collection[str] | None:
         return None
     beats = (node.beat for node in snapshot.nodes.values() if node.beat is not None)
     volumes = (volume for beat in beats for volume in beat.volumes.values())
-    return {
+    unsettled = {
         *(manifest.job_uid for manifest in snapshot.manifests.values()),
         *(volume.job_uid for volume in volumes if volume.state in ON_THE_WAY),
         *(uid for uid, pods in snapshot.pods.items() if not all(pod.ended for pod in pods)),
     }
+    return unsettled | {job.set_uid for job in snapshot.jobs.values() if job.set_uid and job.uid in unsettled}

@@ -3,7 +3,7 @@
 A line goes when the work that acts on its field lands.
 """
 
-from edgewise.api import EdgeAppSpec, EdgeJobSpec, EdgeNodeSpec
+from edgewise.api import EdgeAppSpec, EdgeNodeSpec
 
 
 def in_app(app: EdgeAppSpec) -> str | None:
@@ -12,13 +12,6 @@ def in_app(app: EdgeAppSpec) -> str | None:
         return "spec.inputs is not supported yet: remove it, and bring the data in the image or a ConfigMap"
     if app.requires.devices:
         return "spec.requires.devices is not supported yet: remove it, and select devices by spec.requires.nodeSelector"
-    return None
-
-
-def in_job(job: EdgeJobSpec) -> str | None:
-    """What of an EdgeJob is not acted on, as a sentence with the remedy; None: nothing."""
-    if job.completions != 1 or (job.parallelism or 1) != 1:
-        return "spec.completions and spec.parallelism other than 1 are not supported yet: make one EdgeJob for each run"
     return None
 
 

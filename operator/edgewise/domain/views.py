@@ -151,17 +151,28 @@ class JobView:
     status: EdgeJobStatus
     cron_uid: str = ""
     """the UID of the EdgeCronJob that controls it, if one does"""
+    set_uid: str = ""
+    """the UID of the set that controls it, if one does"""
+    set_name: str = ""
+    """that set's name, in the same namespace"""
     app: Key = field(init=False, compare=False)
     """the name of its app, which is in the job's namespace"""
     finished: bool = field(init=False, compare=False)
     """whether it has ended for good"""
+    is_set: bool = field(init=False, compare=False)
+    """whether it runs nothing itself, but makes an EdgeJob for each index or device"""
     stays: tuple[Stay, ...] = field(init=False, compare=False)
     """its attempts that have begun and ended"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "app", Key(self.key.namespace, self.spec.app_ref.name))
         object.__setattr__(self, "finished", holds(self.status.conditions, "Finished"))
+        object.__setattr__(self, "is_set", self._is_set())
         object.__setattr__(self, "stays", tuple(self._stays()))
+
+    def _is_set(self) -> bool:
+        spec = self.spec
+        return spec.placement.every_device is not None or (spec.completions > 1 and spec.index is None)
 
     def _stays(self) -> Iterator[Stay]:
         for attempt in self.status.attempts:
@@ -254,7 +265,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server has refused a job's pod, or a cron job's run; it is offered again at `retry_at`."""
+    """The API server has refused a job's pod, or a run of a cron job or set; it is offered again at `retry_at`."""
 
     message: str
     retry_at: datetime
