@@ -1,5 +1,6 @@
 """Why a device can't take a job: each rule with a device that it rejects, and the reason that people read."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ def candidacy(
     node: NodeView, usage: Usage | None = None, app_spec: dict[str, Any] | None = None, **spec: Any
 ) -> Candidacy:
     asked, what = job(spec=spec), app(**(app_spec or {}))
-    demand = Demand(asked.key, asked.uid, asked.spec, what.spec, requested(what.spec))
+    demand = Demand(asked.key, asked.uid, asked.spec, what.spec, requested(what.spec), set_uid="the-set")
     return Candidacy(node, demand, usage or Usage(), Installation())
 
 
@@ -50,6 +51,12 @@ REJECTED = [
         "Pressure",
         "memory-pressure",
         candidacy(device(kube=kube(taints=(Taint("node.kubernetes.io/memory-pressure", "", "NoSchedule"),)))),
+    ),
+    ("Selector", "the job wants edge-2", candidacy(device(), placement={"nodeName": "edge-2"})),
+    (
+        "MaxPerDevice",
+        "2 of the set's runs are there",
+        candidacy(device(), Usage(jobs=2, siblings=Counter({"the-set": 2})), placement={"maxPerDevice": 2}),
     ),
     ("Full", "4 of 4 slots", candidacy(device(), Usage(jobs=4))),
     ("Full", "0 of 0 slots", candidacy(device(spec={"slots": 0}))),
@@ -111,6 +118,8 @@ def test_every_rule_has_a_case() -> None:
 
 
 ACCEPTED = [
+    candidacy(device(), placement={"nodeName": "edge-1"}),
+    candidacy(device(), Usage(jobs=3, siblings=Counter({"the-set": 1, "other": 2})), placement={"maxPerDevice": 2}),
     candidacy(device()),
     candidacy(device(beat=beat(age=14))),
     candidacy(device(beat=beat(celsius=None))),

@@ -383,7 +383,7 @@ def test_deadlines() -> None:
         ({"apps": ()}, "AppNotFound", "EdgeApp demo/faces does not exist"),
         ({"apps": (app(inputs=[{"name": "p", "mountPath": "/data"}]),)}, "NotSupported", "spec.inputs"),
         ({"apps": (app(requires={"devices": [{"name": "camera"}]}),)}, "NotSupported", "spec.requires.devices"),
-        ({"jobs": (job(spec={"completions": 2}),)}, "NotSupported", "spec.completions"),
+        ({"jobs": (job(spec={"placement": {"nodeName": "gone"}}),)}, "DeviceNotFound", "no EdgeNode of that name"),
         ({"jobs": (job(spec={"placement": {"policy": "Guess"}}),)}, "UnknownPolicy", "one of ExpectedFinish, Score"),
     ],
 )

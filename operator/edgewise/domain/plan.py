@@ -1,10 +1,10 @@
 """The plan: from a snapshot and the time to what to do now. Reads top to bottom as the order of a pass.
 
-1. observe   each open job's next state, from its pods, results and deadlines
-2. place     the queue, best device first, reservations visible to the next job
-3. report    each changed state as one status write, with events for people
-4. retain    what finished jobs leave behind
-5. sets      the runs of sets: which start, and how their set stands
+1. sets      the runs of sets: which are made or cancelled, and how their set stands
+2. observe   each open job's next state, from its pods, results and deadlines
+3. place     the queue, best device first, reservations visible to the next job
+4. report    each changed state as one status write, with events for people
+5. retain    what finished jobs leave behind
 6. schedule  the runs of EdgeCronJobs: which start, and which are removed
 7. fleet     EdgeNodes and EdgeApps
 """
@@ -16,7 +16,7 @@ from typing import Final
 from edgewise.api import Candidate, EdgeAppSpec, Factors, PlacementStatus, RejectedNode
 from edgewise.api.job_status import CANDIDATES_KEPT, LONGEST_EXPECTED_SECONDS
 from edgewise.domain import fleet, score
-from edgewise.domain.actions import Action, CreatePod, Fault, PatchStatus, Plan, guarded
+from edgewise.domain.actions import Action, CreatePod, Fault, PatchSpec, PatchStatus, Plan, guarded
 from edgewise.domain.board import Board
 from edgewise.domain.crons import cron_jobs
 from edgewise.domain.demand import Demand, usage_of
@@ -28,7 +28,8 @@ from edgewise.domain.placement import Decision, place, queue_order
 from edgewise.domain.pods import build_pod, resolved_deadline
 from edgewise.domain.policies import Ranking
 from edgewise.domain.retention import retain
-from edgewise.domain.sets import held_back, owned_by, set_jobs
+from edgewise.domain.sets import set_jobs
+from edgewise.domain.turns import held_back, owned_by
 from edgewise.domain.views import JobView, PodView, Snapshot
 
 LOOK_AGAIN: Final = timedelta(seconds=5)
@@ -46,6 +47,8 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
     sets = {run.uid: uid for uid, runs in owned.items() for run in runs}
     usage = usage_of(snapshot.nodes, (pod for pods in snapshot.pods.values() for pod in pods), sets)
     losses = mass_loss(snapshot.nodes.values(), snapshot.installation.beat_interval, now)
+    actions, wake_ups = set_jobs(snapshot, owned, now, faults)
+    changing = {action.job for action in actions if isinstance(action, PatchSpec)}
     held = held_back(snapshot, owned)
     jobs = [job for job in snapshot.jobs.values() if not job.deleting and not job.is_set]
     drafts = [
@@ -54,9 +57,8 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         if not job.finished
         and (draft := guarded(faults, f"EdgeJob {job.key}", _observe, job, snapshot, losses, held, now))
     ]
-    _place(drafts, Board(snapshot, usage, now), faults)
-    actions: list[Action] = []
-    wake_ups = [draft.wake_at for draft in drafts if draft.wake_at]
+    _place((draft for draft in drafts if draft.job.key not in changing), Board(snapshot, usage, now), faults)
+    wake_ups += [draft.wake_at for draft in drafts if draft.wake_at]
     for draft in drafts:
         actions += draft.actions
         actions += guarded(faults, f"EdgeJob {draft.job.key}", _report, draft) or []
@@ -66,9 +68,9 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
             deletions, wake_at = left or ([], None)
             actions += [*acknowledge(job), *deletions]
             wake_ups += [wake_at] if wake_at else []
-    for runs, run_wake_ups in (set_jobs(snapshot, owned, now, faults), cron_jobs(snapshot, now, faults)):
-        actions += runs
-        wake_ups += run_wake_ups
+    runs, run_wake_ups = cron_jobs(snapshot, now, faults)
+    actions += runs
+    wake_ups += run_wake_ups
     actions += fleet.report(snapshot, usage, losses, now, faults)
     wake_ups += fleet.wake_ups(snapshot, now)
     return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults), losses)

@@ -6,23 +6,20 @@ What a set decides of its end it decides anew from its runs and its spec in each
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from edgewise.api import ConditionStatus, EdgeJobStatus, Phase, Results, ResultsState, Runs
-from edgewise.api.job_status import DEVICES_KEPT
+from edgewise.api import ConditionStatus, EdgeJobStatus, Phase
 from edgewise.domain.actions import Action, CreateRun, Event, Fault, PatchSpec, PatchStatus, guarded
-from edgewise.domain.conditions import holds, named, shortened, updated
+from edgewise.domain.conditions import LONGEST_MESSAGE, named, shortened
 from edgewise.domain.demand import Demand, requested
-from edgewise.domain.draft import End, acknowledge, claims
+from edgewise.domain.draft import End, acknowledge
 from edgewise.domain.eligibility import matches
 from edgewise.domain.events import events
 from edgewise.domain.lifecycle import obstacle
 from edgewise.domain.members import (
     Member,
-    at_most,
     build_member,
     device_key,
     index_key,
@@ -30,9 +27,9 @@ from edgewise.domain.members import (
     read,
     run_spec,
     steering,
-    written,
 )
-from edgewise.domain.views import AppView, Installation, JobView, Key, NodeView, Refusal, Snapshot
+from edgewise.domain.set_draft import SetDraft
+from edgewise.domain.views import AppView, JobView, Key, Snapshot
 
 COUNTED_EVERY: Final = timedelta(seconds=5)
 """How often mere progress is written."""
@@ -40,123 +37,10 @@ COUNTED_EVERY: Final = timedelta(seconds=5)
 MADE_AT_ONCE: Final = 100
 """How many runs of a set one pass makes."""
 
+BEING_CANCELLED: Final = "; its runs are being cancelled"
+
 TOLD_AT_ONCE: Final = 5
 """How many failed runs an event names."""
-
-
-@dataclass(slots=True)
-class SetDraft:
-    """A set, its runs, and what is decided of it so far in this pass."""
-
-    job: JobView
-    app: AppView | None
-    runs: Sequence[Member]
-    """in the order of their places"""
-    jobs: Mapping[Key, JobView]
-    nodes: Mapping[str, NodeView]
-    refusal: Refusal | None
-    installation: Installation
-    now: datetime
-    total: int | None = None
-    """how many runs there will be; None until the devices are found"""
-    unfinished: list[Member] = field(default_factory=list)
-    succeeded: list[Member] = field(default_factory=list)
-    failed: list[Member] = field(default_factory=list)
-    """those that have ended otherwise"""
-    remembered: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
-    """indexes that had ended well, and otherwise, whose EdgeJobs are gone"""
-    lost: int = 0
-    """how many runs for a device are gone"""
-    start_time: datetime | None = None
-    ending: End | None = None
-    """how it ends once no run goes on"""
-    end: End | None = None
-    suspended: bool = False
-    stalled: tuple[str, str] | None = None
-    waiting: str = ""
-    actions: list[Action] = field(default_factory=list)
-    wake_ups: list[datetime] = field(default_factory=list)
-
-    @property
-    def successes(self) -> int:
-        """How many runs have ended well."""
-        return len(self.succeeded) + len(self.remembered[0])
-
-    @property
-    def failures(self) -> int:
-        """How many runs have ended otherwise."""
-        return len(self.failed) + len(self.remembered[1]) + self.lost
-
-    @property
-    def what(self) -> str:
-        """What its runs differ by."""
-        return "indexes" if self.job.spec.placement.every_device is None else "devices"
-
-    def status(self) -> EdgeJobStatus:
-        """The draft as a whole new status."""
-        old, end = self.job.status, self.end
-        if end:
-            phase = end.phase
-        elif self.suspended:
-            phase = Phase.SUSPENDED
-        else:
-            phase = Phase.RUNNING if self.start_time else Phase.PENDING
-        suspended = ("Suspended", "") if self.suspended else None
-        told = claims(end, suspended, self.stalled, phase, self.waiting)
-        return old.model_copy(
-            update={
-                "observed_generation": self.job.generation,
-                "phase": phase,
-                "conditions": updated(old.conditions, told, self.job.generation, self.now),
-                "start_time": self.start_time,
-                "completion_time": (old.completion_time or self.now) if end else None,
-                "results": self._results(),
-                "runs": self._counts(),
-            }
-        )
-
-    def _counts(self) -> Runs:
-        active = sum(one.job.status.phase in UNDER_WAY for one in self.unfinished)
-        total = self.total if self.total is not None else len(self.runs)
-        indexes = [[one.index for one in group if one.index is not None] for group in (self.succeeded, self.failed)]
-        old = self.job.status.runs
-        return Runs(
-            total=self.total,
-            progress=f"{self.successes}/{total}",
-            active=active,
-            queued=max(0, total - active - self.successes - self.failures),
-            succeeded=self.successes,
-            failed=self.failures,
-            succeeded_indexes=written([*indexes[0], *self.remembered[0]]),
-            failed_indexes=written([*indexes[1], *self.remembered[1]]),
-            failed_devices=tuple(one.device for one in self.failed if one.device)[:DEVICES_KEPT],
-            counted_at=old.counted_at if old else None,
-        )
-
-    def _results(self) -> Results | None:
-        """The totals of what the runs have brought home."""
-        found = [one.job.status.results for one in self.succeeded]
-        home = [results for results in found if results is not None]
-        if not home:
-            return self.job.status.results
-        state = ResultsState.PENDING
-        if self.end:
-            whole = not self.failures and all(one.state is ResultsState.COMPLETE for one in home)
-            state = ResultsState.COMPLETE if whole else ResultsState.PARTIAL
-        size = sum(one.bytes_ for one in home)
-        return Results(
-            state=state,
-            file_count=sum(one.file_count for one in home),
-            bytes_=size,
-            sent_bytes=size,
-            skipped=sum(one.skipped for one in home),
-            refused_count=sum(one.refused_count for one in home),
-            url=f"{self.installation.gateway_url}/v1/namespaces/{self.job.key.namespace}/jobs/{self.job.key.name}/files",
-            completed_at=max((one.completed_at for one in home if one.completed_at), default=None),
-        )
-
-
-UNDER_WAY: Final = frozenset({Phase.BOUND, Phase.RUNNING, Phase.COLLECTING})
 
 
 def count(draft: SetDraft) -> bool:
@@ -181,8 +65,8 @@ def _started(draft: SetDraft) -> datetime | None:
     """When the first run began, since the set was last suspended."""
     resumed = named(draft.job.status.conditions, "Suspended")
     since = resumed.last_transition_time if resumed else draft.job.created_at
-    began = (one.job.status.start_time for one in draft.runs)
-    return min((at for at in began if at is not None and at >= since), default=None)
+    began = ((one.job.status.start_time, one.job.finished) for one in draft.runs)
+    return min((at for at, ended in began if at is not None and (at >= since or not ended)), default=None)
 
 
 def cancel(draft: SetDraft) -> bool:
@@ -260,7 +144,8 @@ def complete(draft: SetDraft) -> bool:
 def _wind_up(draft: SetDraft) -> bool:
     """Cancel what goes on; the set has ended when nothing does."""
     if draft.unfinished:
-        draft.waiting = shortened(f"{draft.ending.message if draft.ending else ''}; its runs are being cancelled")
+        why = draft.ending.message if draft.ending else ""
+        draft.waiting = f"{shortened(why, LONGEST_MESSAGE - len(BEING_CANCELLED))}{BEING_CANCELLED}"
     else:
         draft.end = draft.ending
     return True
@@ -389,7 +274,7 @@ def _report(draft: SetDraft) -> list[Action]:
     job, status = draft.job, draft.status()
     if status == job.status or status.runs is None:
         return []
-    decisive = _decisive(status) != _decisive(job.status)
+    decisive = _decisive(status) != _decisive(job.status) or (draft.ending is not None and _goes_on(job.status))
     counted_at = job.status.runs.counted_at if job.status.runs else None
     if not decisive and counted_at is not None and counted_at <= draft.now < counted_at + COUNTED_EVERY:
         draft.wake_ups.append(counted_at + COUNTED_EVERY)
@@ -407,6 +292,12 @@ def _decisive(status: EdgeJobStatus) -> tuple[object, ...]:
     return status.observed_generation, status.phase, conditions, status.start_time, total
 
 
+def _goes_on(status: EdgeJobStatus) -> bool:
+    """Whether a status does not tell yet that the set is being ended."""
+    going_on = named(status.conditions, "Reconciling")
+    return going_on is None or not going_on.message.endswith(BEING_CANCELLED)
+
+
 def _told(draft: SetDraft) -> list[Event]:
     """One event for all runs that have failed since the last one."""
     old = draft.job.status.runs
@@ -417,18 +308,6 @@ def _told(draft: SetDraft) -> list[Event]:
     more = f" and {len(new) - TOLD_AT_ONCE} more" if len(new) > TOLD_AT_ONCE else ""
     message = f"{', '.join(one.place for one in new[:TOLD_AT_ONCE])}{more}{_first(new)}"
     return [Event("EdgeJob", draft.job.key, draft.job.uid, True, "RunsFailed", message)]
-
-
-# --- all of them
-
-
-def owned_by(jobs: Mapping[Key, JobView]) -> dict[str, list[JobView]]:
-    """The jobs that sets control, by the set's UID."""
-    owned: dict[str, list[JobView]] = {}
-    for job in jobs.values():
-        if job.set_uid:
-            owned.setdefault(job.set_uid, []).append(job)
-    return owned
 
 
 def set_jobs(
@@ -444,40 +323,3 @@ def set_jobs(
             actions += decided
             wake_ups += [wake_at] if wake_at else []
     return actions, wake_ups
-
-
-def held_back(snapshot: Snapshot, owned: Mapping[str, Sequence[JobView]]) -> dict[str, str]:
-    """The runs that may not start yet, by UID, and why: it is not their turn, or their set is going."""
-    sets = {job.uid: job for job in snapshot.jobs.values() if job.is_set and not job.deleting} if owned else {}
-    held: dict[str, str] = {}
-    for uid, runs in owned.items():
-        owner = sets.get(uid)
-        if owner is None:
-            held |= {run.uid: "its set is being deleted" for run in runs}
-        elif owner.spec.placement.every_device is not None and not owner.finished:
-            held |= _not_their_turn(owner, runs, snapshot)
-    return held
-
-
-def _not_their_turn(owner: JobView, runs: Sequence[JobView], snapshot: Snapshot) -> dict[str, str]:
-    """Those that are over what a set for every device runs at once. First come those that have started."""
-    every, counts = owner.spec.placement.every_device, owner.status.runs
-    if every is None or every.max_concurrent is None:
-        return {}
-    going = [run for run in runs if not run.finished]
-    waiting = [run for run in going if not _has_turn(run, snapshot)]
-    total = counts.total if counts is not None and counts.total is not None else len(runs)
-    most = at_most(every.max_concurrent, total)
-    room = max(0, most - (len(going) - len(waiting)))
-    why = (
-        f"it starts when it is its turn: spec.placement.everyDevice.maxConcurrent of its set is {every.max_concurrent}"
-    )
-    return {run.uid: why for run in sorted(waiting, key=lambda run: run.key)[room:]}
-
-
-def _has_turn(run: JobView, snapshot: Snapshot) -> bool:
-    """Whether the run has started, or was last told that it may."""
-    told = named(run.status.conditions, "Suspended")
-    return bool(run.status.attempts or snapshot.pods.get(run.uid)) or (
-        told is not None and not holds((told,), "Suspended")
-    )
