@@ -11,8 +11,8 @@ from enum import StrEnum, auto
 from random import Random
 from typing import Any, Final
 
-from edgewise.api import EdgeJobSpec, EdgeJobStatus, EdgeNodeSpec, EdgeNodeStatus
-from edgewise.domain.actions import Action, CreatePod, PatchStatus
+from edgewise.api import EdgeJobSpec, EdgeJobStatus, EdgeNodeSpec, EdgeNodeStatus, spec_body
+from edgewise.domain.actions import Action, CreatePod, CreateRun, PatchSpec, PatchStatus
 from edgewise.domain.conditions import holds
 from edgewise.domain.liveness import OUT_OF_SERVICE
 from edgewise.domain.plan import plan
@@ -21,13 +21,13 @@ from edgewise_agent import wire
 
 from tests.domain.simulator_api import Api
 from tests.domain.simulator_device import GIB, INTERVAL, Device, Gateway
-from tests.domain.simulator_operator import APPS, Fate, Operator, check_plan, check_published
+from tests.domain.simulator_operator import APPS, Fate, Operator, check_plan, check_published, check_sets
 
 SPEEDS: Final = (1.0, 0.5, 0.25, 1.0, 0.5, 0.25)
 CLOCKS: Final = (0, 1, -1, 0, 0, 0)
 """By how many hours each device's clock is wrong."""
 NAMES: Final = ("a", "b", "c", "d", "e", "f")
-ROUNDS: Final = 8
+ROUNDS: Final = 12
 """After how many plans at one instant nothing may be left to do."""
 PATIENCE: Final = 400
 """How many beats a healed fleet has to finish its work."""
@@ -38,6 +38,7 @@ class Verb(StrEnum):
     """What can happen in a step. Shown so that a script can be pasted."""
 
     APPLY_JOB = auto()
+    APPLY_SET = auto()
     DELETE_JOB = auto()
     RECREATE_JOB = auto()
     SUSPEND = auto()
@@ -143,6 +144,7 @@ class Simulation:
         for fault in planned.faults:
             raise AssertionError(fault.what) from fault.error
         check_plan(snapshot, planned.actions)
+        check_sets(snapshot, planned.actions)
         return snapshot, list(planned.actions)
 
     def settle(self) -> list[Action]:
@@ -190,6 +192,22 @@ class Simulation:
                 JobView(key, self.api.uid(), 1, "0", self.api.second, False, self._spec(), EdgeJobStatus())
             )
 
+    def apply_set(self) -> None:
+        """A set of indexes, or one for every device."""
+        key, pick = Key("demo", self.rng.choice(NAMES)), self.rng.choice
+        if key in self.api.jobs:
+            return
+        body = spec_body(self._spec())
+        if pick((True, True, False)):
+            body |= {"completions": pick((2, 3, 5)), "maxFailedIndexes": pick((0, 1, 5))}
+            body |= pick(({}, {"parallelism": 1}, {"parallelism": 2}))
+            body["placement"] |= pick(({}, {}, {"maxPerDevice": 1}))
+        else:
+            every = {"maxConcurrent": pick((None, 1, "50%")), "abortFailurePercent": pick((None, 0, 50))}
+            body["placement"] |= {"everyDevice": {name: value for name, value in every.items() if value is not None}}
+        spec = EdgeJobSpec.model_validate(body)
+        self.api.put_job(JobView(key, self.api.uid(), 1, "0", self.api.second, False, spec, EdgeJobStatus()))
+
     def _spec(self) -> EdgeJobSpec:
         pick = self.rng.choice
         body: dict[str, Any] = {
@@ -224,9 +242,10 @@ class Simulation:
 
     def recreate_job(self) -> None:
         """Delete and create under the same name at once, now and then with a UID that begins alike."""
-        if not self.api.jobs:
+        jobs = [job for job in self.api.jobs.values() if not job.set_uid]
+        if not jobs:
             return
-        old = self.rng.choice(list(self.api.jobs.values()))
+        old = self.rng.choice(jobs)
         uid = self.api.uid()
         alike = old.uid[:5] + uid[5:] if self.rng.random() < 0.3 else uid
         self.api.delete_job(old.key)
@@ -383,6 +402,8 @@ class Simulation:
                         assert key not in idle, f"{key} is written although nothing happens"
                     case CreatePod(job=key):
                         raise AssertionError(f"{key} starts again")
+                    case CreateRun() | PatchSpec():
+                        raise AssertionError(f"a set does something again: {action}")
                     case _:
                         pass  # pods that have been kept for long enough go, devices' scores move
 
@@ -393,6 +414,7 @@ def is_finished(job: JobView) -> bool:
 
 VERBS: Final[dict[Verb, Callable[[Simulation], None]]] = {
     Verb.APPLY_JOB: Simulation.apply_job,
+    Verb.APPLY_SET: Simulation.apply_set,
     Verb.DELETE_JOB: Simulation.delete_job,
     Verb.RECREATE_JOB: Simulation.recreate_job,
     Verb.SUSPEND: lambda sim: sim._edit(suspend=True),

@@ -12,10 +12,12 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from edgewise.api import EdgeJobStatus, EdgeNodeStatus, merge_patch, status_body
-from edgewise.control.objects import PodObject
-from edgewise.domain.actions import PatchStatus
+from edgewise.api import EdgeJobSpec, EdgeJobStatus, EdgeNodeStatus, merge_patch, spec_body, status_body
+from edgewise.api.edge_job import CHANGEABLE
+from edgewise.control.objects import PodObject, job_view
+from edgewise.domain.actions import PatchSpec, PatchStatus
 from edgewise.domain.conditions import holds
+from edgewise.domain.members import read
 from edgewise.domain.views import JobView, Key, KubeNode, NodeView, PodView
 from msgspec import convert, json
 
@@ -82,6 +84,36 @@ class Api:
     def delete_job(self, key: Key) -> None:
         """Delete a job at once: it has no finalizer. Its pods are the garbage collector's."""
         self._told("jobs", key, self.jobs.pop(key).uid, None)
+
+    def create_job(self, manifest: Mapping[str, Any]) -> JobView:
+        """Create a run of a set from its manifest, read exactly as the operator reads it."""
+        raw = json.decode(json.encode(manifest))
+        raw["metadata"] |= {"uid": self.uid(), "generation": 1, "resourceVersion": "0"}
+        job = job_view(raw)
+        if job.key in self.jobs:
+            raise Refused("AlreadyExists")
+        if self.refusing:
+            raise Refused("Forbidden")
+        owner = next((one for one in self.jobs.values() if one.uid == job.set_uid), None)
+        if owner is not None and owner.status.runs is not None and job.spec.index is not None:
+            over = read(owner.status.runs.succeeded_indexes) | read(owner.status.runs.failed_indexes)
+            assert job.spec.index not in over, f"{job.key} is made again, though its set has told of its end"
+        self.put_job(replace(job, created_at=self.second))
+        return self.jobs[job.key]
+
+    def patch_spec(self, action: PatchSpec) -> JobView:
+        """Change a job's spec by merge patch, under its version, within what may change."""
+        job = self.jobs.get(action.job)
+        if job is None:
+            raise Refused("NotFound")
+        if job.resource_version != action.resource_version:
+            raise Refused("Conflict")
+        assert set(action.spec) <= CHANGEABLE
+        assert not (job.spec.cancel and action.spec.get("cancel") is False)
+        spec = EdgeJobSpec.model_validate(_merge(spec_body(job.spec), action.spec))
+        assert spec != job.spec, f"{job.key}: a write that changes nothing"
+        self.put_job(replace(job, spec=spec, generation=job.generation + 1))
+        return self.jobs[job.key]
 
     def put_pod(self, pod: PodView, **values: Any) -> None:
         """Change a pod."""
@@ -166,6 +198,9 @@ class Api:
     def tick(self) -> None:
         """One round of the cluster's own controllers."""
         owners = {job.uid for job in self.jobs.values()}
+        for job in list(self.jobs.values()):
+            if job.set_uid and job.set_uid not in owners and self.rng.random() < 0.5:
+                self.delete_job(job.key)
         for pod in list(self.pods.values()):
             if pod.job_uid not in owners:
                 if not pod.deleting and self.rng.random() < 0.5:
@@ -236,6 +271,10 @@ def check_transition(old: EdgeJobStatus, new: EdgeJobStatus, succeeded: set[str]
     if holds(old.conditions, "Finished"):
         assert holds(new.conditions, "Finished"), "a finished job goes on"
         assert new.completion_time == old.completion_time
-    if holds(new.conditions, "Complete"):
+    if old.runs and new.runs:
+        assert old.runs.total in (None, new.runs.total), "a set's number of runs changes"
+        for name in ("succeeded_indexes", "failed_indexes"):
+            assert read(getattr(old.runs, name)) <= read(getattr(new.runs, name)), f"{name} are forgotten"
+    if holds(new.conditions, "Complete") and new.runs is None:
         assert succeeded & set(uids), f"complete without success: {new.attempts}"
         assert not holds(new.conditions, "Failed")

@@ -12,10 +12,11 @@ from random import Random
 from typing import Any, Final, Generic, TypeVar
 
 from edgewise.api import EdgeAppSpec, EdgeAppStatus, Outcome
-from edgewise.domain.actions import Action, CreateNode, CreatePod, DeletePod, PatchStatus
+from edgewise.domain.actions import Action, CreateNode, CreatePod, CreateRun, DeletePod, PatchSpec, PatchStatus
 from edgewise.domain.conditions import holds
 from edgewise.domain.fleet import app_patch
 from edgewise.domain.liveness import out_of_service
+from edgewise.domain.members import at_most
 from edgewise.domain.pods import NODE_LABEL
 from edgewise.domain.verdicts import verdict
 from edgewise.domain.views import (
@@ -228,10 +229,11 @@ class Operator:
             try:
                 self._carry_out(snapshot, action, seen=fate is Fate.DONE)
             except Refused as refused:
-                if isinstance(action, CreatePod) and fate is Fate.DONE:
-                    times = self.refusals[action.job_uid].times + 1 if action.job_uid in self.refusals else 1
+                if isinstance(action, CreatePod | CreateRun) and fate is Fate.DONE:
+                    uid = action.job_uid if isinstance(action, CreatePod) else action.owner_uid
+                    times = self.refusals[uid].times + 1 if uid in self.refusals else 1
                     delay = min(timedelta(minutes=5), timedelta(seconds=5) * 2 ** min(times - 1, 10))
-                    self.refusals[action.job_uid] = Refusal(str(refused), self.api.now + delay, times)
+                    self.refusals[uid] = Refusal(str(refused), self.api.now + delay, times)
 
     def _carry_out(self, snapshot: Snapshot, action: Action, *, seen: bool) -> None:
         match action:
@@ -240,6 +242,15 @@ class Operator:
                 if seen:
                     self.refusals.pop(action.job_uid, None)
                     self.saw_pod(pod)
+            case CreateRun():
+                run = self._create_run(action)
+                if seen:
+                    self.refusals.pop(action.owner_uid, None)
+                    self.jobs.put(run.key, run)
+            case PatchSpec():
+                changed = self.api.patch_spec(action)
+                if seen:
+                    self.jobs.put(changed.key, changed)
             case DeletePod():
                 left = self.api.delete_pod(action.pod, action.uid, action.resource_version)
                 if seen and left:
@@ -252,6 +263,17 @@ class Operator:
                     self.nodes.put(Key("", written.name), written)
             case CreateNode():
                 raise AssertionError("every device has its EdgeNode")
+
+    def _create_run(self, action: CreateRun) -> JobView:
+        """Create a run. One of that name is ours only if its controller is this very set."""
+        meta = action.manifest["metadata"]
+        try:
+            return self.api.create_job(action.manifest)
+        except Refused:
+            there = self.api.jobs.get(Key(meta["namespace"], meta["name"]))
+            if there is None or there.set_uid != action.owner_uid:
+                raise
+            return there
 
     def _create_pod(self, snapshot: Snapshot, action: CreatePod) -> PodView:
         """Create a pod. Any other pod of the job that may yet run must have been known to the plan."""
@@ -286,9 +308,40 @@ def check_plan(snapshot: Snapshot, actions: Sequence[Action]) -> None:
         slots = snapshot.nodes[name].spec.slots
         taken[name] += 1
         assert taken[name] <= (INSTALLATION.default_slots if slots is None else slots), f"{name} is over-booked"
+        assert not snapshot.jobs[action.job].is_set, f"{action.job} is a set, and runs nothing itself"
         for pod in snapshot.pods.get(action.job_uid, ()):
             rival = not pod.ended and not _given_up(snapshot, snapshot.jobs[action.job], pod)
             assert not rival, f"{action.manifest['metadata']['name']} starts beside {pod.key}"
+
+
+def check_sets(snapshot: Snapshot, actions: Sequence[Action]) -> None:
+    """How many runs of each set may go on at once, and how many on one device."""
+    placed = {one.job_uid: one for one in actions if isinstance(one, CreatePod)}
+    for owner in snapshot.jobs.values():
+        if not owner.is_set or owner.deleting:
+            continue
+        runs = [job for job in snapshot.jobs.values() if job.set_uid == owner.uid and not job.finished]
+        if owner.spec.placement.every_device is None:
+            made = sum(isinstance(one, CreateRun) and one.owner_uid == owner.uid for one in actions)
+            most = owner.spec.parallelism or owner.spec.completions
+            assert not made or made + len(runs) <= most, f"{owner.key} has too many runs"
+        else:
+            known = owner.status.runs.total if owner.status.runs else None
+            total = known or sum(job.set_uid == owner.uid for job in snapshot.jobs.values())
+            most = at_most(owner.spec.placement.every_device.max_concurrent, max(total, 1))
+            begun = {run.uid for run in runs if run.status.attempts or snapshot.pods.get(run.uid)}
+            new = {run.uid for run in runs if run.uid in placed} - begun
+            assert not new or len(new | begun) <= most, f"{owner.key} goes on on too many devices"
+        devices = [
+            one.manifest["metadata"]["labels"][NODE_LABEL]
+            for one in placed.values()
+            if snapshot.jobs[one.job].set_uid == owner.uid
+        ]
+        for pod in (pod for run in runs for pod in snapshot.pods.get(run.uid, ()) if not pod.ended):
+            devices += [pod.node] if any(pod.node == node for node in devices) else []
+        most_each = owner.spec.placement.max_per_device
+        crowded = [node for node in devices if most_each is not None and devices.count(node) > most_each]
+        assert not crowded, f"{owner.key} has too many runs on {crowded}"
 
 
 def _ends_by_right(snapshot: Snapshot, uid: str) -> bool:

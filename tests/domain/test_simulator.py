@@ -21,6 +21,7 @@ LOSSES: Final = (
 )
 RACES: Final = (*(Verb.FLAKY_PASS,) * 8, *(Verb.DELETE_POD,) * 5, *(Verb.HANG_WATCHES,) * 3)
 OUTAGES: Final = (*(Verb.CUT_HOME,) * 3, Verb.PLUG, Verb.DECLARE_LOST, Verb.CRASH, *(Verb.WAIT_LONG,) * 2)
+SETS: Final = (*(Verb.APPLY_SET,) * 4, *(Verb.CRASH_MIDWAY,) * 3, *(Verb.FLAKY_PASS,) * 4, Verb.DELETE_JOB, Verb.CANCEL)
 STEPS: Final = 120
 
 EXAMPLES: Final = 120
@@ -30,7 +31,7 @@ EXAMPLES: Final = 120
 def scripts(draw: st.DrawFn) -> list[Step]:
     """Steps of which about a half are faults, of a few kinds."""
     swarm = st.lists(st.sampled_from(Verb), min_size=3, max_size=10, unique=True)
-    faults = draw(st.one_of(swarm, st.just(LOSSES), st.just(RACES), st.just(OUTAGES)))
+    faults = draw(st.one_of(swarm, st.just(LOSSES), st.just(RACES), st.just(OUTAGES), st.just(SETS)))
     verbs = st.sampled_from([*USUAL, *faults])
     fewest = STEPS - draw(st.integers(0, STEPS))
     return draw(st.lists(st.tuples(verbs, st.integers(0, 2**16)), min_size=fewest, max_size=STEPS))
