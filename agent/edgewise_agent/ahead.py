@@ -90,10 +90,12 @@ class Ahead:
         )
         return None if plan == seen.home else plan
 
-    def arrived(self, entry: Entry, plan: UploadPlan) -> None:
-        """Note that the gateway has all files of `plan`."""
-        if (seen := self._seen.get(entry.volume_id)) is not None:
-            seen.home = plan
+    def arrived(self, entry: Entry, plan: UploadPlan) -> bool:
+        """Note that the gateway has all files of `plan`. Whether one was not in the plan that arrived before it."""
+        if (seen := self._seen.get(entry.volume_id)) is None:
+            return False
+        before, seen.home = seen.home, plan
+        return before is not None and not set(plan.files) <= set(before.files)
 
     @staticmethod
     def _drop_changed(root: Path, seen: _Seen) -> None:

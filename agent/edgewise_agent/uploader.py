@@ -294,8 +294,9 @@ class Uploader:
         try:
             plan = self._ahead.plan(held.entry, check)
             if plan is not None:
-                self._send_finished(held, plan, check)
-                self._ahead.arrived(held.entry, plan)
+                sent = self._send_finished(held, plan, check)
+                if self._ahead.arrived(held.entry, plan) or sent:
+                    self._table.note_file_home(volume_id)
         except GivesWay as problem:
             _log.info("finished files of pod %s go on later: %s", pod, problem)
             seconds = 0.0
@@ -313,13 +314,16 @@ class Uploader:
             seconds = FAILED_AGAIN_SECONDS
         self._ahead_not_before[volume_id] = time.monotonic() + seconds
 
-    def _send_finished(self, held: Held, plan: UploadPlan, check: Callable[[], None]) -> None:
+    def _send_finished(self, held: Held, plan: UploadPlan, check: Callable[[], None]) -> bool:
+        """Send what the gateway misses of `plan`. Returns whether that was anything."""
         files = {file.sha256: file for file in plan.files}
-        for blob in self._gateway.put_plan(held.entry.asked.job_uid, held.entry.pod_uid, plan).missing:
+        missing = self._gateway.put_plan(held.entry.asked.job_uid, held.entry.pod_uid, plan).missing
+        for blob in missing:
             if blob.sha256 not in files:
                 raise Conflict(f"the gateway asks for blobs that are not in the plan of pod {held.entry.pod_name}")
             for _ in self._send_blob(held, Path(held.entry.target), files[blob.sha256], blob.offset):
                 check()
+        return bool(missing)
 
     def _check(self, held: Held) -> None:
         """Ask what became of an acknowledged volume: its copy may go, or must be sent again. Raises `Unreachable`."""
@@ -388,6 +392,7 @@ class Uploader:
         plan, missing = said
         sources = {file.sha256: file for file in (*plan.logs, *plan.files)}
         logs = {file.sha256 for file in plan.logs if sources[file.sha256] is file}
+        brings_files = any(blob.sha256 not in logs for blob in missing)
         names = len(plan.files) + len(plan.logs)
         # A plan may have 100,000 files: what is seldom needed is not built for all of them.
         copies = Counter(file.sha256 for file in (*plan.files, *plan.logs)) if names > len(sources) else Counter[str]()
@@ -418,6 +423,8 @@ class Uploader:
             plan.refused_count,
             plan.skipped,
         )
+        if brings_files:
+            self._table.note_file_home(held.entry.volume_id)
         self._table.finish(held, Finish(state=VolumeState.DONE, bytes_=total, kept=True))
 
     def _send_blob(self, held: Held, root: Path, file: PlannedFile, offset: int) -> Iterator[int]:

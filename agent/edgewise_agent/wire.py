@@ -131,6 +131,8 @@ class VolumeReport(Struct, frozen=True, kw_only=True, rename="camel"):
     no_room: bool = False
     """a live volume on a device under its free-space floor: whatever writes there has to go, and is not to blame"""
     message: Message = ""
+    last_file_seconds: Annotated[float, Meta(ge=0)] | None = None
+    """how long ago a file of it last came home; None: none has, as far as this agent's process knows"""
 
 
 class Spool(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

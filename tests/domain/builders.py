@@ -12,6 +12,8 @@ from edgewise.api import (
     EdgeJobStatus,
     EdgeNodeSpec,
     EdgeNodeStatus,
+    EdgeStreamSpec,
+    EdgeStreamStatus,
     PlacementStatus,
 )
 from edgewise.domain.actions import Plan
@@ -29,6 +31,7 @@ from edgewise.domain.views import (
     PodView,
     Refusal,
     Snapshot,
+    StreamView,
 )
 from edgewise_agent import wire
 
@@ -36,6 +39,7 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 GIB = 2**30
 JOB_UID = "7bcca88b-0000-4000-8000-000000000001"
 CRON_UID = "c0000000-0000-4000-8000-000000000001"
+STREAM_UID = "5e000000-0000-4000-8000-000000000001"
 POD_UID = "11111111-0000-4000-8000-000000000001"
 
 
@@ -145,6 +149,23 @@ def cron(name: str = "nightly", *, status: EdgeCronJobStatus | None = None, **va
     return CronView(**(view | values))
 
 
+def stream(name: str = "scan", *, status: EdgeStreamStatus | None = None, **values: Any) -> StreamView:
+    """An EdgeStream that was made half an hour ago; `spec` changes its spec, `template` that of its runs."""
+    template = {"spec": {"appRef": {"name": "faces"}} | values.pop("template", {})}
+    spec = {"jobTemplate": template} | values.pop("spec", {})
+    view: dict[str, Any] = {
+        "key": Key("demo", name),
+        "uid": STREAM_UID,
+        "generation": 1,
+        "resource_version": "1",
+        "created_at": NOW - timedelta(minutes=30),
+        "deleting": False,
+        "spec": EdgeStreamSpec.model_validate(spec),
+        "status": status or EdgeStreamStatus(),
+    }
+    return StreamView(**(view | values))
+
+
 def pod(phase: PodPhase = PodPhase.RUNNING, *, attempt: int = 1, node: str = "edge-1", **values: Any) -> PodView:
     view: dict[str, Any] = {
         "key": Key("demo", f"run-7bcca-{attempt}"),
@@ -198,6 +219,7 @@ def snapshot(
     refusals: dict[str, Refusal] | None = None,
     newcomers: tuple[str, ...] = (),
     crons: tuple[CronView, ...] = (),
+    streams: tuple[StreamView, ...] = (),
     leading_for: timedelta = timedelta(hours=1),
 ) -> Snapshot:
     by_job: dict[str, tuple[PodView, ...]] = {}
@@ -212,6 +234,7 @@ def snapshot(
         refusals=refusals or {},
         newcomers={name: kube() for name in newcomers},
         crons={one.key: one for one in crons},
+        streams={one.key: one for one in streams},
         leading_for=leading_for,
         installation=installation
         or Installation(default_policy="Score", priority_class="edgewise-jobs", gateway_url="https://gateway"),

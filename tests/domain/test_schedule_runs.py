@@ -133,7 +133,7 @@ def test_a_run_is_an_edge_job_of_the_cron_job() -> None:
     }
     of = cron(status=settled(), spec={"jobTemplate": template})
     (create,) = (one for one in plan(of).actions if isinstance(one, CreateRun))
-    assert (create.cron, create.cron_uid) == (of.key, of.uid)
+    assert (create.owner, create.owner_uid) == (of.key, of.uid)
     meta = create.manifest["metadata"]
     assert meta["labels"] == {"team": "a", "edgewise.dev/cron-job": "nightly"}
     assert meta["annotations"] == {"note": "b", "edgewise.dev/scheduled-at": "2026-03-01T12:00:00Z"}

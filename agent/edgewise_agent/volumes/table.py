@@ -81,6 +81,8 @@ class _Volume:
     message: str = ""
     absent_since: float | None = None
     restored: bool = False
+    file_home_at: float | None = None
+    """monotonic time at which a file of it last came home"""
 
     @property
     def is_kept(self) -> bool:
@@ -344,6 +346,12 @@ class VolumeTable:
                 volume.state, volume.message = VolumeState.FAILED, message[:1024]
                 self._changed()
 
+    def note_file_home(self, volume_id: str) -> None:
+        """Note that a file of a volume has come home just now, be the volume live or not."""
+        with self._lock:
+            if (volume := self._volumes.get(volume_id)) is not None:
+                volume.file_home_at = time.monotonic()
+
     def finish(self, held: Held, finish: Finish) -> None:
         """Note that nothing is left to send: acknowledged (Done) or unwanted (Discarded).
 
@@ -502,6 +510,7 @@ def _report(volume: _Volume) -> VolumeReport:
         over_limit=volume.over_limit,
         no_room=volume.no_room,
         message=volume.message,
+        last_file_seconds=None if volume.file_home_at is None else time.monotonic() - volume.file_home_at,
     )
 
 

@@ -38,6 +38,16 @@ from edgewise.api.edge_node import (
     OfferedDevice,
     Thermal,
 )
+from edgewise.api.edge_stream import (
+    EDGE_STREAM,
+    EdgeStream,
+    EdgeStreamSpec,
+    EdgeStreamStatus,
+    StreamJobSpec,
+    StreamJobTemplate,
+    StreamPhase,
+    StreamPlacement,
+)
 from edgewise.api.environment import (
     ContainerResource,
     EnvFrom,
@@ -87,7 +97,7 @@ from edgewise.api.selection import (
     TolerationOperator,
 )
 
-KINDS = (EDGE_NODE, EDGE_APP, EDGE_JOB, EDGE_CRON_JOB)
+KINDS = (EDGE_NODE, EDGE_APP, EDGE_JOB, EDGE_CRON_JOB, EDGE_STREAM)
 """Every kind, in the order in which they are documented."""
 
 __all__ = [
@@ -96,6 +106,7 @@ __all__ = [
     "EDGE_CRON_JOB",
     "EDGE_JOB",
     "EDGE_NODE",
+    "EDGE_STREAM",
     "GROUP",
     "KINDS",
     "NAME_LENGTH",
@@ -125,6 +136,9 @@ __all__ = [
     "EdgeNode",
     "EdgeNodeSpec",
     "EdgeNodeStatus",
+    "EdgeStream",
+    "EdgeStreamSpec",
+    "EdgeStreamStatus",
     "EnvFrom",
     "EnvObject",
     "EnvVar",
@@ -167,6 +181,10 @@ __all__ = [
     "SecurityContext",
     "SelectorOperator",
     "Source",
+    "StreamJobSpec",
+    "StreamJobTemplate",
+    "StreamPhase",
+    "StreamPlacement",
     "TaintEffect",
     "Thermal",
     "Toleration",

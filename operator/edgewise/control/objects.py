@@ -9,7 +9,7 @@ from edgewise_agent.wire import BUNDLE_ATTRIBUTE
 from msgspec import DecodeError, Raw, Struct, field, json
 from pydantic import ValidationError
 
-from edgewise.api import EdgeApp, EdgeCronJob, EdgeJob, EdgeNode, PlacementStatus
+from edgewise.api import EdgeApp, EdgeCronJob, EdgeJob, EdgeNode, EdgeStream, PlacementStatus
 from edgewise.domain.images import full_name
 from edgewise.domain.pods import (
     ATTEMPT_LABEL,
@@ -21,7 +21,18 @@ from edgewise.domain.pods import (
     SOURCE_VOLUME,
 )
 from edgewise.domain.runs import RUN_NOW_ANNOTATION
-from edgewise.domain.views import AppView, CronView, JobView, Key, KubeNode, NodeView, PodPhase, PodView, Taint
+from edgewise.domain.views import (
+    AppView,
+    CronView,
+    JobView,
+    Key,
+    KubeNode,
+    NodeView,
+    PodPhase,
+    PodView,
+    StreamView,
+    Taint,
+)
 from edgewise.notation import parse_quantity
 
 
@@ -294,6 +305,7 @@ def job_view(raw: Any) -> JobView:
         spec=job.spec,
         status=job.status,
         cron_uid=meta.controller("EdgeCronJob"),
+        stream_uid=meta.controller("EdgeStream"),
     )
 
 
@@ -311,6 +323,22 @@ def cron_view(raw: Any) -> CronView:
         run_now=meta.annotations.get(RUN_NOW_ANNOTATION, ""),
         spec=cron.spec,
         status=cron.status,
+    )
+
+
+def stream_view(raw: Any) -> StreamView:
+    """An EdgeStream as decisions see it. Raises pydantic's ValidationError."""
+    stream = EdgeStream.model_validate(raw)
+    meta = stream.metadata
+    return StreamView(
+        key=Key(meta.namespace, meta.name),
+        uid=meta.uid,
+        generation=meta.generation,
+        resource_version=meta.resource_version,
+        created_at=meta.creation_timestamp or datetime.now(UTC),
+        deleting=meta.deletion_timestamp is not None,
+        spec=stream.spec,
+        status=stream.status,
     )
 
 

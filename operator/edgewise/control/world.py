@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from edgewise.api import EdgeNodeStatus
 from edgewise.beats.table import BeatTable
 from edgewise.control.leases import LeaseTable
-from edgewise.control.objects import NodeObject, PodObject, app_view, cron_view, edge_node_view, job_view
+from edgewise.control.objects import NodeObject, PodObject, app_view, cron_view, edge_node_view, job_view, stream_view
 from edgewise.domain.fleet import ready_reason
 from edgewise.domain.liveness import KUBELET_DOWN, late
 from edgewise.domain.views import (
@@ -34,6 +34,7 @@ from edgewise.domain.views import (
     PodView,
     Refusal,
     Snapshot,
+    StreamView,
 )
 
 GONE_REMEMBERED: Final = 10_000
@@ -123,6 +124,7 @@ class World:
     jobs: Cache[Key, JobView] = field(default_factory=Cache)
     apps: Cache[Key, AppView] = field(default_factory=Cache)
     crons: Cache[Key, CronView] = field(default_factory=Cache)
+    streams: Cache[Key, StreamView] = field(default_factory=Cache)
     edge_nodes: Cache[str, NodeView] = field(default_factory=Cache)
     pods: Cache[Key, PodView] = field(default_factory=Cache)
     kube_nodes: dict[str, KubeNode] = field(default_factory=dict)
@@ -178,16 +180,27 @@ class World:
                 if deleted:
                     self.refusals.pop(meta["uid"], None)
                     return self.crons.drop(key, meta["uid"])
-                view, known = cron_view(raw), self.crons.objects.get(key)
-                if known is not None and known.generation != view.generation:
-                    self.refusals.pop(view.uid, None)  # what was refused may have been corrected
-                return self.crons.put(key, view)
+                cron = cron_view(raw)
+                self._perhaps_corrected(cron, self.crons.objects.get(key))
+                return self.crons.put(key, cron)
+            case "edgestreams":
+                if deleted:
+                    self.refusals.pop(meta["uid"], None)
+                    return self.streams.drop(key, meta["uid"])
+                stream = stream_view(raw)
+                self._perhaps_corrected(stream, self.streams.objects.get(key))
+                return self.streams.put(key, stream)
             case "edgenodes":
                 if deleted:
                     return self.edge_nodes.drop(key.name, meta["uid"])
                 return self.edge_nodes.put(key.name, edge_node_view(raw))
             case other:
                 raise ValueError(f"no cache for {other}")
+
+    def _perhaps_corrected(self, view: CronView | StreamView, known: CronView | StreamView | None) -> None:
+        """What was refused may have been corrected by an edit, so it is offered again at once."""
+        if known is not None and known.generation != view.generation:
+            self.refusals.pop(view.uid, None)
 
     def compare(self, plural: str, uids: set[str], version: int) -> dict[str, str]:
         """Drop what a whole list as of `version` does not hold. Returns the known versions by UID."""
@@ -198,6 +211,8 @@ class World:
                 return self._compare(self.apps, uids, version)
             case "edgecronjobs":
                 return self._compare(self.crons, uids, version)
+            case "edgestreams":
+                return self._compare(self.streams, uids, version)
             case "edgenodes":
                 return self._compare(self.edge_nodes, uids, version)
             case other:
@@ -263,14 +278,14 @@ class World:
     # --- what the writer says
 
     def refused(self, uid: str, message: str) -> None:
-        """The API server refuses a job's pod or a cron job's run: it is offered again later, and later each time."""
+        """The API server refuses a job's pod, or a run of a cron job or stream: it is offered again later and later."""
         times = self.refusals[uid].times + 1 if uid in self.refusals else 1
         delay = min(LONGEST_REFUSAL, FIRST_REFUSAL * 2 ** min(times - 1, 10))
         self.refusals[uid] = Refusal(message, (datetime.now(UTC) + delay).replace(microsecond=0), times)
         self.touched.set()
 
     def taken(self, uid: str) -> None:
-        """The API server has taken the pod of this job, or the run of this cron job."""
+        """The API server has taken the pod of this job, or the run of this cron job or stream."""
         if self.refusals.pop(uid, None) is not None:
             self.touched.set()
 
@@ -363,6 +378,7 @@ class World:
                 if name not in self.edge_nodes.objects and name in self.kube_nodes
             },
             crons=dict(self.crons.objects),
+            streams=dict(self.streams.objects),
             installation=self.installation,
             leading_for=timedelta(seconds=self.clock() - self.leading_since),
         )

@@ -16,7 +16,16 @@ from edgewise.api import API_VERSION, merge_patch
 from edgewise.control.objects import decode_pod
 from edgewise.control.teller import Teller
 from edgewise.control.world import World
-from edgewise.domain.actions import Action, CreateNode, CreatePod, CreateRun, DeletePod, DeleteRun, PatchStatus
+from edgewise.domain.actions import (
+    Action,
+    CreateNode,
+    CreatePod,
+    CreateRun,
+    DeletePod,
+    DeleteRun,
+    PatchSpec,
+    PatchStatus,
+)
 from edgewise.domain.views import Key
 from edgewise.kube.client import MERGE_PATCH, KubeClient, Refused, Unreachable
 
@@ -80,7 +89,7 @@ class Writer:
             return True
         if isinstance(action, CreateRun) and not error.passes:
             logger.warning("%s", error)
-            self._world.refused(action.cron_uid, error.message)
+            self._world.refused(action.owner_uid, error.message)
             return True
         if error.status == HTTPStatus.CONFLICT:
             logger.info("%s", error)
@@ -98,6 +107,8 @@ class Writer:
                 await self._create_run(action)
             case DeleteRun():
                 await self._delete_run(action)
+            case PatchSpec():
+                await self._patch_spec(action)
             case PatchStatus():
                 await self._patch_status(action)
             case CreateNode():
@@ -128,17 +139,17 @@ class Writer:
             self._world.saw_pod(decode_pod(answer))
 
     async def _create_run(self, action: CreateRun) -> None:
-        """Create a run. One of that name is ours only if its controller is this very cron job."""
-        path = f"{GROUP_PATH}/namespaces/{action.cron.namespace}/edgejobs"
+        """Create a run. One of that name is ours only if its controller is this very cron job or stream."""
+        path = f"{GROUP_PATH}/namespaces/{action.owner.namespace}/edgejobs"
         try:
             answer = await self._client.ask("POST", path, action.manifest)
         except Refused as error:
             if error.reason != "AlreadyExists":
                 raise
             answer = await self._client.ask("GET", f"{path}/{action.manifest['metadata']['name']}")
-            if not _controlled(json.decode(answer), action.cron_uid):
+            if not _controlled(json.decode(answer), action.owner_uid):
                 raise
-        self._world.taken(action.cron_uid)
+        self._world.taken(action.owner_uid)
         self._world.saw("edgejobs", json.decode(answer))
 
     async def _delete_run(self, action: DeleteRun) -> None:
@@ -163,6 +174,12 @@ class Writer:
             self._world.saw("edgejobs", answer)
         else:
             self._world.job_gone(action.job, action.uid)
+
+    async def _patch_spec(self, action: PatchSpec) -> None:
+        patch = {"metadata": {"resourceVersion": action.resource_version}, "spec": dict(action.spec)}
+        path = f"{GROUP_PATH}/namespaces/{action.job.namespace}/edgejobs/{action.job.name}"
+        answer = await self._client.ask("PATCH", path, patch, content_type=MERGE_PATCH)
+        self._world.saw("edgejobs", json.decode(answer))
 
     async def _patch_status(self, action: PatchStatus) -> None:
         patch = {

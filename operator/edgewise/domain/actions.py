@@ -38,10 +38,10 @@ class DeletePod:
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
-    """Create an EdgeCronJob's run. It is no error when its own run of that name is there already."""
+    """Create a run of an EdgeCronJob or EdgeStream. It is no error when its own run of that name is there already."""
 
-    cron: Key
-    cron_uid: str
+    owner: Key
+    owner_uid: str
     manifest: Mapping[str, Any]
 
 
@@ -51,6 +51,16 @@ class DeleteRun:
 
     job: Key
     uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSpec:
+    """Change fields of an EdgeJob's spec, if it is still at `resource_version`."""
+
+    job: Key
+    resource_version: str
+    spec: Mapping[str, Any]
+    """as JSON; fields that are not named stay"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ class Event:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Action = CreateNode | CreatePod | CreateRun | DeletePod | DeleteRun | PatchStatus
+Action = CreateNode | CreatePod | CreateRun | DeletePod | DeleteRun | PatchSpec | PatchStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,8 +252,8 @@ def _has_outputs(draft: Draft, attempt: Attempt) -> bool:
 
 
 def _judged(draft: Draft, results: Results) -> End:
-    """Complete, unless the app has brought fewer files than it promised."""
-    outputs = draft.app.spec.outputs if draft.app else None
+    """Complete, unless the app has brought fewer files than it promised. A stream's may bring none."""
+    outputs = draft.app.spec.outputs if draft.app and not draft.job.stream_uid else None
     if outputs and results.file_count < outputs.min_files:
         message = (
             f"the app exited with 0 but wrote {results.file_count} of at least {outputs.min_files} files matching "

@@ -4,6 +4,7 @@ The first of the lifecycle's steps. It concludes attempts and asks for pods of c
 nothing. Times of conclusions are the operator's own: a device's clock may be wrong.
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -128,11 +129,11 @@ def _is_back(draft: Draft, node: NodeView) -> bool:
     return True
 
 
-def _returning(draft: Draft, node: NodeView | None) -> bool:
+def _returning(node: NodeView | None, interval: timedelta) -> bool:
     """Whether a lost device may be about to say how its pods stand: it reports again, or nobody can know yet."""
     if node is None or node.kube is None or node.kube.ready is not True or out_of_service(node):
         return False
-    return liveness(node, draft.installation.beat_interval) in (Liveness.FRESH, Liveness.UNKNOWN)
+    return liveness(node, interval) in (Liveness.FRESH, Liveness.UNKNOWN)
 
 
 def _outputs_lost(draft: Draft, attempt: Attempt) -> Finding | None:
@@ -264,14 +265,21 @@ def _began(draft: Draft, attempt: Attempt, pod: PodView | None) -> datetime | No
 
 def lingering(draft: Draft) -> PodView | None:
     """A pod of a concluded attempt that has yet to end, on a device that can still end it."""
-    outcomes = {attempt.pod_uid: attempt.outcome for attempt in draft.attempts}
-    for pod in draft.pods.values():
-        outcome, node = outcomes.get(pod.uid), draft.nodes.get(pod.node)
+    return yet_to_end(draft.pods.values(), draft.attempts, draft.nodes, draft.installation.beat_interval)
+
+
+def yet_to_end(
+    pods: Iterable[PodView], attempts: Iterable[Attempt], nodes: Mapping[str, NodeView], interval: timedelta
+) -> PodView | None:
+    """As `lingering`, of any job's pods and attempts. `interval` is the installation's between two beats."""
+    outcomes = {attempt.pod_uid: attempt.outcome for attempt in attempts}
+    for pod in pods:
+        outcome, node = outcomes.get(pod.uid), nodes.get(pod.node)
         if pod.ended or outcome in UNDER_WAY:
             continue
-        if outcome is Outcome.LOST and not _returning(draft, node):
+        if outcome is Outcome.LOST and not _returning(node, interval):
             continue
-        if node is not None and is_dead(draft, node.name):
+        if node is not None and liveness(node, interval) is Liveness.DEAD:
             continue
         return pod
     return None

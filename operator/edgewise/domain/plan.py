@@ -5,7 +5,8 @@
 3. report    each changed state as one status write, with events for people
 4. retain    what finished jobs leave behind
 5. schedule  the runs of EdgeCronJobs: which start, and which are removed
-6. fleet     EdgeNodes and EdgeApps
+6. stream    the runs of EdgeStreams: the same, and which are ended
+7. fleet     EdgeNodes and EdgeApps
 """
 
 from collections import Counter
@@ -29,6 +30,7 @@ from edgewise.domain.placement import Decision, place
 from edgewise.domain.pods import build_pod, resolved_deadline
 from edgewise.domain.policies import Ranking
 from edgewise.domain.retention import retain
+from edgewise.domain.streams import stream_jobs
 from edgewise.domain.turns import Waiting, in_turn, is_starved, over_limit, used
 from edgewise.domain.views import JobView, PodView, Snapshot
 
@@ -63,9 +65,10 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
             deletions, wake_at = left or ([], None)
             actions += [*_acknowledge(job), *deletions]
             wake_ups += [wake_at] if wake_at else []
-    runs, run_wake_ups = cron_jobs(snapshot, now, faults)
-    actions += runs
-    wake_ups += run_wake_ups
+    for run_makers in (cron_jobs, stream_jobs):
+        runs, run_wake_ups = run_makers(snapshot, now, faults)
+        actions += runs
+        wake_ups += run_wake_ups
     actions += fleet.report(snapshot, usage, losses, now, faults)
     wake_ups += fleet.wake_ups(snapshot, now)
     return Plan(tuple(actions), min(wake_ups, default=None), tuple(faults), losses)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from edgewise_agent import wire
 
-from edgewise.api import API_VERSION, GROUP, EdgeAppSpec, EdgeJobSpec, status_body
+from edgewise.api import API_VERSION, GROUP, Collect, EdgeAppSpec, EdgeJobSpec, status_body
 from edgewise.api.schema import Model
 from edgewise.domain.demand import bundle_sha256
 from edgewise.domain.views import JobView
@@ -175,7 +175,7 @@ def _volumes(job: JobView, app: EdgeAppSpec, attempt: int) -> tuple[list[dict[st
             include=app.outputs.include,
             max_files=app.outputs.max_files,
             size_limit_bytes=ceil(parse_quantity(app.outputs.size_limit)),
-            collect=app.outputs.collect,
+            collect=Collect.ON_CLOSE if job.stream_uid else app.outputs.collect,
         )
         csi = {"driver": wire.CSI_DRIVER, "volumeAttributes": volume.to_attributes()}
         volumes.append({"name": OUTPUTS_VOLUME, "csi": csi})

@@ -11,7 +11,8 @@ def verdict(manifest: wire.Manifest, job: JobView | None) -> wire.Verdict:
     """The verdict, from what is written in the job's status alone: so it holds after a crash.
 
     `job` is the one of the manifest's name, None when there is none. Anything undecided is Pending. Logs alone are
-    nobody's results, whatever becomes of the job.
+    nobody's results, whatever becomes of the job. A stream's run has one attempt, and its files are the stream's,
+    however it ended.
     """
     if job is None or job.uid != manifest.job_uid:
         return wire.Verdict.GONE
@@ -20,4 +21,6 @@ def verdict(manifest: wire.Manifest, job: JobView | None) -> wire.Verdict:
     results = job.status.results
     if results is not None and results.state in (ResultsState.COMPLETE, ResultsState.PARTIAL):
         return wire.Verdict.PUBLISHED if results.pod_uid == manifest.pod_uid else wire.Verdict.SUPERSEDED
-    return wire.Verdict.SUPERSEDED if holds(job.status.conditions, "Finished") else wire.Verdict.PENDING
+    if not holds(job.status.conditions, "Finished"):
+        return wire.Verdict.PENDING
+    return wire.Verdict.PUBLISHED if job.stream_uid else wire.Verdict.SUPERSEDED

@@ -20,9 +20,12 @@ from edgewise.api import (
     EdgeJobStatus,
     EdgeNodeSpec,
     EdgeNodeStatus,
+    EdgeStreamSpec,
+    EdgeStreamStatus,
     Outcome,
     PlacementStatus,
 )
+from edgewise.api.edge_stream import job_spec
 from edgewise.domain.conditions import holds
 
 
@@ -151,6 +154,8 @@ class JobView:
     status: EdgeJobStatus
     cron_uid: str = ""
     """the UID of the EdgeCronJob that controls it, if one does"""
+    stream_uid: str = ""
+    """the UID of the EdgeStream that controls it, if one does"""
     app: Key = field(init=False, compare=False)
     """the name of its app, which is in the job's namespace"""
     finished: bool = field(init=False, compare=False)
@@ -185,6 +190,25 @@ class CronView:
     """the value of its annotation edgewise.dev/run-now; empty: it has none"""
     spec: EdgeCronJobSpec
     status: EdgeCronJobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """An EdgeStream."""
+
+    key: Key
+    uid: str
+    generation: int
+    resource_version: str
+    created_at: datetime
+    deleting: bool
+    spec: EdgeStreamSpec
+    status: EdgeStreamStatus
+    run_spec: EdgeJobSpec = field(init=False, compare=False)
+    """what the spec of a run is by its template"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "run_spec", job_spec(self.spec.job_template.spec))
 
 
 class PodPhase(Enum):
@@ -254,7 +278,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server has refused a job's pod, or a cron job's run; it is offered again at `retry_at`."""
+    """The API server has refused a job's pod, or a run of a cron job or stream; it is offered again at `retry_at`."""
 
     message: str
     retry_at: datetime
@@ -303,10 +327,11 @@ class Snapshot:
     manifests: Mapping[str, wire.Manifest]
     """results that the gateway holds and has asked a verdict for, by pod UID"""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
-    """by the UID of the EdgeJob or EdgeCronJob"""
+    """by the UID of the EdgeJob, EdgeCronJob or EdgeStream"""
     newcomers: Mapping[str, KubeNode] = field(default_factory=dict)
     """devices whose agent reports but that have no EdgeNode yet"""
     crons: Mapping[Key, CronView] = field(default_factory=dict)
+    streams: Mapping[Key, StreamView] = field(default_factory=dict)
     installation: Installation = field(default_factory=Installation)
     leading_for: timedelta = timedelta.max
     """how long this operator has led, so that devices and the gateway can have told it what they hold"""
