@@ -32,7 +32,8 @@ POD = pod()
 
 def settled(number: int = 1, **values: Any) -> EdgeStreamStatus:
     """A status that tells of the run of that number."""
-    return EdgeStreamStatus(**({"run": f"scan-{number}", "run_number": number} | values))
+    known: dict[str, Any] = {"run": f"scan-{number}", "run_number": number}
+    return EdgeStreamStatus(**(known | values))
 
 
 def condition(name: str, *, message: str = "", reason: str = "Because", at: datetime = NOW) -> Condition:
