@@ -145,6 +145,10 @@ class ApiServer:
     tokens: dict[str, Token] = field(default_factory=dict)
     readers: set[tuple[str, str, str]] = field(default_factory=set)
     """(username, namespace, job) that RBAC allows"""
+    streams: dict[tuple[str, str], str] = field(default_factory=dict)
+    """the UID of each EdgeStream, by namespace and name"""
+    stream_readers: set[tuple[str, str, str]] = field(default_factory=set)
+    """(username, namespace, stream) that RBAC allows"""
     app_users: set[tuple[str, str, str]] = field(default_factory=set)
     """(username, namespace, verb) that RBAC allows on EdgeApps"""
     apps: list[dict[str, Any]] = field(default_factory=list)
@@ -163,6 +167,11 @@ class ApiServer:
     def add_job(self, uid: str, attempts: list[dict[str, Any]], *, created: str = "2026-01-01T00:00:00Z") -> None:
         metadata = {"name": "faces", "namespace": "demo", "uid": uid, "creationTimestamp": created}
         self.jobs["demo", "faces"] = {"metadata": metadata, "spec": {}, "status": {"attempts": attempts}}
+
+    def make_run(self, stream: str, stream_uid: str) -> None:
+        """The job is a run of that stream."""
+        owner = {"kind": "EdgeStream", "name": stream, "uid": stream_uid, "controller": True}
+        self.jobs["demo", "faces"]["metadata"]["ownerReferences"] = [owner]
 
     def name_bundle(self, digest: str) -> None:
         """An EdgeApp that names the bundle, beside some that name none."""
@@ -191,6 +200,7 @@ class ApiServer:
                 web.get("/apis/edgewise.dev/v1alpha1/edgejobs", self._list_jobs),
                 web.get("/apis/edgewise.dev/v1alpha1/edgeapps", self._list_apps),
                 web.get("/apis/edgewise.dev/v1alpha1/namespaces/{ns}/edgejobs/{job}", self._get_job),
+                web.get("/apis/edgewise.dev/v1alpha1/namespaces/{ns}/edgestreams/{stream}", self._get_stream),
             ]
         )
         return app
@@ -225,6 +235,9 @@ class ApiServer:
         self.groups = spec["groups"][:-1]
         if asked["resource"] == "edgeapps":
             allowed = (spec["user"], asked["namespace"], asked["verb"]) in self.app_users
+        elif asked["resource"] == "edgestreams":
+            assert asked["verb"] == "get"
+            allowed = (spec["user"], asked["namespace"], asked["name"]) in self.stream_readers
         else:
             assert (asked["group"], asked["resource"], asked["verb"]) == ("edgewise.dev", "edgejobs", "get")
             allowed = (spec["user"], asked["namespace"], asked["name"]) in self.readers
@@ -257,6 +270,13 @@ class ApiServer:
             message = f'edgejobs.edgewise.dev "{key[1]}" not found'
             return web.json_response({"kind": "Status", "reason": "NotFound", "message": message}, status=404)
         return web.json_response(self.jobs[key])
+
+    async def _get_stream(self, request: web.Request) -> web.Response:
+        key = request.match_info["ns"], request.match_info["stream"]
+        if key not in self.streams:
+            message = f'edgestreams.edgewise.dev "{key[1]}" not found'
+            return web.json_response({"kind": "Status", "reason": "NotFound", "message": message}, status=404)
+        return web.json_response({"metadata": {"name": key[1], "namespace": key[0], "uid": self.streams[key]}})
 
 
 @dataclass

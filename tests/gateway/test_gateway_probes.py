@@ -125,7 +125,7 @@ async def test_the_document_names_every_path(world: World) -> None:
             served = json.decode(await response.read())
         assert served == json.decode(json.encode(document()))
         examples = {"namespace": "demo", "job": "faces", "name": "a.csv", "pod": "x", "sha256": "x", "number": 1}
-        examples["digest"] = "x"
+        examples |= {"digest": "x", "stream": "scan", "run": "scan-1"}
         for path, operations in served["paths"].items():
             for method in operations.keys() - {"parameters"}:
                 async with session.request(method.upper(), path.format_map(examples)) as response:

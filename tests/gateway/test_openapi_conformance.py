@@ -27,6 +27,7 @@ from tests.gateway.surroundings import JOB_UID, POD_UID, World, free_port, sha25
 from tests.gateway.tars import tar_of
 from tests.gateway.test_bundles import stored
 from tests.gateway.test_gateway_process import process
+from tests.gateway.test_streams import STREAM_UID
 
 EXAMPLES = 25
 """How many requests are drawn for each operation."""
@@ -41,6 +42,8 @@ REAL = {
     "namespace": "demo",
     "number": 1,
     "name": "faces.csv",
+    "stream": "scan",
+    "run": "faces",
     "sha256": sha256(FACES),
     "pod": POD_UID,
 }
@@ -107,6 +110,9 @@ async def test_every_answer_is_as_documented(world: World) -> None:
         aiohttp.ClientSession(f"https://localhost:{port}", connector=connector) as session,
     ):
         session.headers["Authorization"] = "Bearer agent-1"
+        world.api.make_run("scan", STREAM_UID)
+        world.api.streams["demo", "scan"] = STREAM_UID
+        world.api.stream_readers.add(("ada", "demo", "scan"))
         await send(session, {"faces.csv": FACES}, logs={"app/0.log": LOG})
         session.headers["Authorization"] = "Bearer ada"
         await published(session)

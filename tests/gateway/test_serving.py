@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import aiohttp
 import pytest
-from edgewise.gateway.archive import zip_pieces
+from edgewise.gateway.archive import Packed, zip_pieces
 from edgewise.gateway.files import Listing
 from edgewise.gateway.results import Results
-from edgewise_agent.wire import Manifest, RefusedFile, ResultFile, Verdict
+from edgewise_agent.wire import RefusedFile, ResultFile, Verdict
 from msgspec.structs import replace
 
 from tests.gateway.reading import JOB, attempts_of, listing_of, published, refusal
@@ -147,25 +147,17 @@ async def test_a_zip_of_more_and_larger_files_than_the_old_format_takes(monkeypa
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 2**20)
     many = tuple(ResultFile(name=f"{number}.csv", bytes_=2, sha256="0" * 64) for number in range(66_000))
     large = ResultFile(name="large.csv", bytes_=2**21, sha256="0" * 64)
-    manifest = Manifest(
-        namespace="demo",
-        job="faces",
-        job_uid=JOB_UID,
-        pod_uid=POD_UID,
-        attempt=1,
-        node="edge-1",
-        completed_at=datetime(2026, 1, 1, tzinfo=UTC),
-        files=(*many, large),
-    )
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    files = [Packed(file.name, at, JOB_UID, file) for file in (*many, large)]
 
-    async def contents(_: Manifest, file: ResultFile) -> AsyncGenerator[bytes, None]:
-        yield b"a" * file.bytes_
+    async def contents(packed: Packed) -> AsyncGenerator[bytes, None]:
+        yield b"a" * packed.file.bytes_
 
     async def at_once(call: Callable[[bytes], int], content: bytes) -> int:
         return call(content)
 
     made = io.BytesIO()
-    async for piece in zip_pieces(manifest, contents, at_once):
+    async for piece in zip_pieces(files, contents, at_once):
         made.write(piece)
     with zipfile.ZipFile(made) as archive:
         assert len(archive.infolist()) == 66_001

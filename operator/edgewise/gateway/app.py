@@ -13,17 +13,19 @@ from edgewise.gateway.bundles import Bundles
 from edgewise.gateway.files import Files
 from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.problems import Handler, json_response, problems_as_json
+from edgewise.gateway.streams import Streams
 from edgewise.gateway.uploads import Uploads
 from edgewise.gateway.volume import Volume
 
 _UPLOAD = "/v1/uploads/{job}/{pod}"
 _JOB = "/v1/namespaces/{namespace}/jobs/{job}"
+_STREAM = "/v1/namespaces/{namespace}/streams/{stream}"
 _BUNDLES = "/v1/namespaces/{namespace}/bundles"
 _ATTEMPT = f"{_JOB}/attempts/{{number}}"
 
 
 def public_app(
-    uploads: Uploads, files: Files, attempts: Attempts, bundles: Bundles, metrics: Metrics
+    uploads: Uploads, files: Files, attempts: Attempts, streams: Streams, bundles: Bundles, metrics: Metrics
 ) -> web.Application:
     """What is served over TLS, to agents and users."""
     document = openapi.document()
@@ -47,6 +49,10 @@ def public_app(
             web.get(f"{_ATTEMPT}/files/{{name:.+}}", attempts.get_file),
             web.get(f"{_ATTEMPT}/logs", attempts.get_logs, allow_head=False),
             web.get(f"{_ATTEMPT}/logs/{{name:.+}}", attempts.get_log),
+            web.get(f"{_STREAM}/files", streams.get_listing, allow_head=False),
+            web.get(f"{_STREAM}/files/{{run}}/{{name:.+}}", streams.get_file),
+            web.get(f"{_STREAM}/archive.tar", streams.get_tar),
+            web.get(f"{_STREAM}/archive.zip", streams.get_zip),
             web.put(_BUNDLES, bundles.put),
             web.get(_BUNDLES, bundles.get_list, allow_head=False),
             web.get(f"{_BUNDLES}/{{digest}}", bundles.get_bundle),

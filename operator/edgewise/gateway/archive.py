@@ -1,33 +1,49 @@
-"""A job's results as one tar or zip, made while it is sent. Owns the formats; reads content only through its caller."""
+"""Files as one tar or zip, made while it is sent. Owns the formats; reads content only through its caller."""
 
 import tarfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from edgewise_agent.wire import Manifest, ResultFile
+from edgewise_agent.wire import ResultFile
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 
 InThread = Callable[[Callable[[bytes], int], bytes], Awaitable[int]]
-Contents = Callable[[Manifest, ResultFile], AsyncGenerator[bytes, None]]
 
 
-def archive_length(manifest: Manifest) -> int:
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A file of an archive."""
+
+    name: str
+    """what it is called there"""
+    at: datetime
+    """when it came home"""
+    job_uid: str
+    """the job that has its content"""
+    file: ResultFile
+
+
+Contents = Callable[[Packed], AsyncGenerator[bytes, None]]
+
+
+def archive_length(files: Iterable[Packed]) -> int:
     """The size of the tar, in bytes: known before the first one is sent, so that a cut is noticed."""
-    return sum(len(_header(manifest, file)) + _padded(file.bytes_) for file in manifest.files) + len(_END)
+    return sum(len(_header(packed)) + _padded(packed.file.bytes_) for packed in files) + len(_END)
 
 
-async def archive_pieces(manifest: Manifest, contents: Contents) -> AsyncGenerator[bytes, None]:
-    """The tar, piece by piece; the same bytes for the same manifest every time."""
-    for file in manifest.files:
-        yield _header(manifest, file)
-        async with aclosing(contents(manifest, file)) as pieces:
+async def archive_pieces(files: Iterable[Packed], contents: Contents) -> AsyncGenerator[bytes, None]:
+    """The tar, piece by piece; the same bytes for the same files every time."""
+    for packed in files:
+        yield _header(packed)
+        async with aclosing(contents(packed)) as pieces:
             async for piece in pieces:
                 yield piece
-        if padding := _padded(file.bytes_) - file.bytes_:
+        if padding := _padded(packed.file.bytes_) - packed.file.bytes_:
             yield bytes(padding)
     yield _END
 
@@ -50,21 +66,20 @@ class _Sink:
         return made
 
 
-async def zip_pieces(manifest: Manifest, contents: Contents, in_thread: InThread) -> AsyncGenerator[bytes, None]:
+async def zip_pieces(files: Iterable[Packed], contents: Contents, in_thread: InThread) -> AsyncGenerator[bytes, None]:
     """The zip, piece by piece, compressed by `in_thread`; memory grows with the number of files, not with their size.
 
     Files of over 4 GiB and more than 65,535 of them make it a zip64.
     """
     sink = _Sink()
-    stored_at = manifest.completed_at.astimezone(UTC).timetuple()[:6]
     with ZipFile(sink, "w") as archive:  # type: ignore[call-overload]  # it needs no more of a file than a sink has
-        for file in manifest.files:
-            entry = ZipInfo(file.name, stored_at)
+        for packed in files:
+            entry = ZipInfo(packed.name, packed.at.astimezone(UTC).timetuple()[:6])
             entry.compress_type = ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
-            entry.file_size = file.bytes_
+            entry.file_size = packed.file.bytes_
             with archive.open(entry, "w") as writer:
-                async with aclosing(contents(manifest, file)) as pieces:
+                async with aclosing(contents(packed)) as pieces:
                     async for piece in pieces:
                         await in_thread(writer.write, piece)
                         if made := sink.take():
@@ -72,10 +87,10 @@ async def zip_pieces(manifest: Manifest, contents: Contents, in_thread: InThread
     yield sink.take()
 
 
-def _header(manifest: Manifest, file: ResultFile) -> bytes:
-    entry = tarfile.TarInfo(file.name)
-    entry.size = file.bytes_
-    entry.mtime = int(manifest.completed_at.timestamp())
+def _header(packed: Packed) -> bytes:
+    entry = tarfile.TarInfo(packed.name)
+    entry.size = packed.file.bytes_
+    entry.mtime = int(packed.at.timestamp())
     entry.mode = 0o644
     return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 

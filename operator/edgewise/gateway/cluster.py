@@ -39,11 +39,21 @@ class JobAttempt(Struct, frozen=True, kw_only=True, rename="camel"):
     pod_uid: str = field(default="", name="podUID")
 
 
+class Owner(Struct, frozen=True, kw_only=True):
+    """Whom an object belongs to."""
+
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool = False
+
+
 class _JobMeta(Struct, frozen=True, kw_only=True, rename="camel"):
     name: str
     namespace: str
     uid: UID
     creation_timestamp: datetime
+    owner_references: tuple[Owner, ...] = ()
 
 
 class _Retention(Struct, frozen=True):
@@ -90,6 +100,12 @@ class EdgeJobView(Struct, frozen=True, kw_only=True):
         except ValueError:  # Forever, or what only a later version understands
             return None
 
+    @property
+    def stream(self) -> Owner | None:
+        """The EdgeStream whose run it is."""
+        owners = self.metadata.owner_references
+        return next((one for one in owners if one.controller and one.kind == "EdgeStream"), None)
+
     def attempt_of(self, pod_uid: str) -> JobAttempt | None:
         """The attempt that ran in that pod, once the operator has recorded it."""
         return next((attempt for attempt in self.status.attempts if attempt.pod_uid == pod_uid), None)
@@ -102,6 +118,14 @@ class EdgeJobView(Struct, frozen=True, kw_only=True):
         attempts = self.status.attempts
         taken = any(attempt.number == number and attempt.pod_uid for attempt in attempts)
         return taken or number < min((attempt.number for attempt in attempts), default=0)
+
+
+class _StreamMeta(Struct, frozen=True):
+    uid: UID
+
+
+class _Stream(Struct, frozen=True):
+    metadata: _StreamMeta
 
 
 class _AccessStatus(Struct, frozen=True):
@@ -168,9 +192,9 @@ class Cluster:
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
 
-    async def may_get_job(self, user: User, namespace: str, job: str) -> bool:
-        """Whether RBAC lets `user` get that EdgeJob, be there one or not. Raises `ClusterUnreachable`."""
-        return await self._may(user, {"verb": "get", "resource": "edgejobs", "namespace": namespace, "name": job})
+    async def may_get(self, user: User, plural: str, namespace: str, name: str) -> bool:
+        """Whether RBAC lets `user` get that object of ours, be there one or not. Raises `ClusterUnreachable`."""
+        return await self._may(user, {"verb": "get", "resource": plural, "namespace": namespace, "name": name})
 
     async def may_use_apps(self, user: User, verb: str, namespace: str) -> bool:
         """Whether RBAC lets `user` do that with the namespace's EdgeApps. Raises `ClusterUnreachable`."""
@@ -193,18 +217,26 @@ class Cluster:
 
     async def edge_job(self, namespace: str, job: str) -> EdgeJobView | None:
         """The EdgeJob of that name; None only if the API server says so. Raises `ClusterUnreachable`."""
-        path = f"/apis/edgewise.dev/v1alpha1/namespaces/{namespace}/edgejobs/{job}"
+        return await self._object("edgejobs", namespace, job, EdgeJobView)
+
+    async def edge_stream(self, namespace: str, stream: str) -> str | None:
+        """The UID of the EdgeStream of that name; None only if the API server says so. Raises `ClusterUnreachable`."""
+        found = await self._object("edgestreams", namespace, stream, _Stream)
+        return found.metadata.uid if found is not None else None
+
+    async def _object(self, plural: str, namespace: str, name: str, kind: type[Answer]) -> Answer | None:
+        path = f"/apis/edgewise.dev/v1alpha1/namespaces/{namespace}/{plural}/{name}"
         try:
             answer = await self._kube.ask("GET", path)
         except Refused as refusal:
-            # A 404 that does not name the job says that the whole kind is missing, as during an upgrade of the CRDs.
+            # A 404 that does not name the object says that the whole kind is missing, as during an upgrade of the CRDs.
             # Taking that for a deleted job would make agents discard their results.
-            if refusal.status == HTTPStatus.NOT_FOUND and f'"{job}"' in refusal.message:
+            if refusal.status == HTTPStatus.NOT_FOUND and f'"{name}"' in refusal.message:
                 return None
             raise ClusterUnreachable(str(refusal)) from refusal
         except Unreachable as error:
             raise ClusterUnreachable(str(error)) from error
-        return _decoded(answer, EdgeJobView)
+        return _decoded(answer, kind)
 
     async def results_retention(self) -> dict[str, float | None]:
         """For each EdgeJob's UID how many seconds its results are kept; None: for ever. Raises `ClusterUnreachable`."""

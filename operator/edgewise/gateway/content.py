@@ -15,6 +15,7 @@ from urllib.parse import quote
 from aiohttp import web
 from edgewise_agent.wire import Manifest, ResultFile
 
+from edgewise.gateway.archive import Packed
 from edgewise.gateway.metrics import Metrics
 from edgewise.gateway.problems import Refusal
 from edgewise.gateway.tls import bound_unsent
@@ -54,14 +55,18 @@ class Content:
             )
         lost = await self._volume.lost_of(manifest.job_uid, files)
         if lost is not None:
-            raise _lost(manifest, lost)
+            raise content_lost(lost, f"EdgeJob {manifest.namespace}/{manifest.job}")
 
     async def send_file(
         self, request: web.Request, manifest: Manifest, file: ResultFile, content_type: str, disposition: str
     ) -> web.StreamResponse:
         """The bytes of a file of `manifest`, or the range of them that the request names; none for a HEAD."""
         await self.ensure(manifest, (file,))
-        return await self.send_opened(request, file, lambda: self._open(manifest, file), content_type, disposition)
+
+        async def opened() -> BinaryIO:
+            return await self.open(manifest.job_uid, file, f"EdgeJob {manifest.namespace}/{manifest.job}")
+
+        return await self.send_opened(request, file, opened, content_type, disposition)
 
     async def send_opened(
         self,
@@ -101,11 +106,11 @@ class Content:
         finally:
             await self._volume.run(source.close)
 
-    async def read(self, manifest: Manifest, file: ResultFile) -> AsyncGenerator[bytes, None]:
-        """The bytes of a file of `manifest`, piece by piece."""
-        source = await self._open(manifest, file)
+    async def read(self, packed: Packed) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file of an archive, piece by piece."""
+        source = await self.open(packed.job_uid, packed.file, f"the job with UID {packed.job_uid}")
         try:
-            async with aclosing(self._read(source, Span(0, file.bytes_))) as pieces:
+            async with aclosing(self._read(source, Span(0, packed.file.bytes_))) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:
@@ -140,11 +145,12 @@ class Content:
         await response.write_eof()
         return response
 
-    async def _open(self, manifest: Manifest, file: ResultFile) -> BinaryIO:
+    async def open(self, job_uid: str, file: ResultFile, of: str) -> BinaryIO:
+        """The content of a file of a job; `of` says whose it is, for people. Raises `Refusal` (404)."""
         try:
-            return await self._volume.open_blob(manifest.job_uid, file.sha256)
+            return await self._volume.open_blob(job_uid, file.sha256)
         except FileNotFoundError:
-            raise _lost(manifest, file) from None
+            raise content_lost(file, of) from None
 
     async def _read(self, source: BinaryIO, span: Span) -> AsyncGenerator[bytes, None]:
         rest = span.end - span.start
@@ -157,13 +163,25 @@ class Content:
             yield piece
 
 
-def _lost(manifest: Manifest, file: ResultFile) -> Refusal:
+def content_lost(file: ResultFile, of: str) -> Refusal:
+    """A file that should be on the volume is not; `of` says whose it is."""
     return Refusal(
         HTTPStatus.NOT_FOUND,
         "ContentLost",
-        f"The content of {file.name!r} of EdgeJob {manifest.namespace}/{manifest.job} (SHA-256 {file.sha256}) is not "
-        "on the results volume any more, though nobody removed it: an admin should restore it from a backup.",
+        f"The content of {file.name!r} of {of} (SHA-256 {file.sha256}) is not on the results volume any more, though "
+        "nobody removed it: an admin should restore it from a backup.",
     )
+
+
+def archive_headers(name: str, tag: str, content_type: str) -> dict[str, str]:
+    """The headers of an archive that is saved as `name`; `tag` changes with what is in it."""
+    return {
+        "ETag": f'"{tag}"',
+        "Cache-Control": "private, no-cache",
+        "Content-Type": content_type,
+        "Content-Disposition": attachment(name),
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 def attachment(name: str) -> str:

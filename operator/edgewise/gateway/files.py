@@ -9,9 +9,9 @@ from edgewise_agent.wire import Manifest, RefusedFile
 from msgspec import Struct
 
 from edgewise.gateway.announce import Announcer
-from edgewise.gateway.archive import archive_length, archive_pieces, zip_pieces
+from edgewise.gateway.archive import Packed, archive_length, archive_pieces, zip_pieces
 from edgewise.gateway.cluster import JobResults
-from edgewise.gateway.content import Content, attachment
+from edgewise.gateway.content import Content, archive_headers, attachment
 from edgewise.gateway.listed import ListedFile, find_file, listed, media_type
 from edgewise.gateway.problems import Refusal, json_response
 from edgewise.gateway.readers import Asked, Readers, results_lost
@@ -83,16 +83,17 @@ class Files:
         """GET or HEAD archive.tar: all files in one, in the listing's order."""
         manifest = await self._results(request)
         await self._content.ensure(manifest, manifest.files)
-        headers = _archive_headers(manifest, "application/x-tar", "tar")
-        pieces = archive_pieces(manifest, self._content.read)
-        return await self._content.send(request, HTTPStatus.OK, headers, archive_length(manifest), pieces)
+        headers = archive_headers(f"{manifest.job}.tar", manifest.pod_uid, "application/x-tar")
+        files = _packed(manifest)
+        pieces = archive_pieces(files, self._content.read)
+        return await self._content.send(request, HTTPStatus.OK, headers, archive_length(files), pieces)
 
     async def get_zip(self, request: web.Request) -> web.StreamResponse:
         """GET or HEAD archive.zip: the same as a zip; its length is not known before."""
         manifest = await self._results(request)
         await self._content.ensure(manifest, manifest.files)
-        headers = _archive_headers(manifest, "application/zip", "zip")
-        pieces = zip_pieces(manifest, self._content.read, self._volume.run)
+        headers = archive_headers(f"{manifest.job}.zip", manifest.pod_uid, "application/zip")
+        pieces = zip_pieces(_packed(manifest), self._content.read, self._volume.run)
         return await self._content.send(request, HTTPStatus.OK, headers, None, pieces)
 
     async def _state_without(self, asked: Asked) -> Literal["Pending", "Uploading", "Lost"]:
@@ -127,14 +128,8 @@ class Files:
         return manifest
 
 
-def _archive_headers(manifest: Manifest, content_type: str, ending: str) -> dict[str, str]:
-    return {
-        "ETag": f'"{manifest.pod_uid}"',
-        "Cache-Control": "private, no-cache",
-        "Content-Type": content_type,
-        "Content-Disposition": attachment(f"{manifest.job}.{ending}"),
-        "X-Content-Type-Options": "nosniff",
-    }
+def _packed(manifest: Manifest) -> list[Packed]:
+    return [Packed(file.name, manifest.completed_at, manifest.job_uid, file) for file in manifest.files]
 
 
 def _nothing_yet(asked: Asked) -> Refusal:

@@ -26,7 +26,10 @@ from edgewise.kube.tokens import Review, Tokens, User
 Answer = TypeVar("Answer")
 
 ALLOWED_SECONDS: Final = 10.0
-"""How long a user's permission for a job is remembered; a refusal is not."""
+"""How long a user's permission for a job or stream is remembered; a refusal is not."""
+
+READABLE: Final = {"edgejobs": "EdgeJob", "edgestreams": "EdgeStream"}
+"""The kinds whose files are served, by their plural."""
 
 
 class Identity:
@@ -37,7 +40,7 @@ class Identity:
         self._tokens = tokens
         self._cluster = cluster
         self._agent_username = agent_username
-        self._allowed: TTLCache[tuple[bytes, str, str], bool] = TTLCache(4096, ALLOWED_SECONDS, time.monotonic)
+        self._allowed: TTLCache[tuple[bytes, str, str, str], bool] = TTLCache(4096, ALLOWED_SECONDS, time.monotonic)
 
     async def agent_node(self, request: web.Request) -> str:
         """The name of the node whose agent sends `request`. Raises `Refusal` (401, 403, 503)."""
@@ -58,23 +61,29 @@ class Identity:
             )
         return review.user.node
 
-    async def admit_reader(self, request: web.Request, namespace: str, job: str) -> None:
-        """Returns if the user who sends `request` may get that EdgeJob. Raises `Refusal` (401, 403, 404, 503)."""
+    async def admit_reader(self, request: web.Request, namespace: str, name: str, plural: str = "edgejobs") -> None:
+        """Returns if the user who sends `request` may get that object of `READABLE`.
+
+        Raises `Refusal` (401, 403, 404, 503).
+        """
         if "Authorization" in request.headers or (user := _certified(request)) is None:
             user = await self._bearer_of(_bearer(request))
-        if not is_object_name(namespace) or not is_object_name(job):
+        kind = READABLE[plural]
+        if not is_object_name(namespace) or not is_object_name(name):
             raise Refusal(
-                HTTPStatus.NOT_FOUND, "NoSuchJob", f"{namespace!r}/{job!r} can't be the name of an EdgeJob: check it."
+                HTTPStatus.NOT_FOUND,
+                f"NoSuch{kind.removeprefix('Edge')}",
+                f"{namespace!r}/{name!r} can't be the name of an {kind}: check it.",
             )
-        key = (hashlib.sha256(json.encode(user)).digest(), namespace, job)
+        key = (hashlib.sha256(json.encode(user)).digest(), plural, namespace, name)
         if key in self._allowed:
             return
-        if not await asking(self._cluster.may_get_job(user, namespace, job)):
+        if not await asking(self._cluster.may_get(user, plural, namespace, name)):
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
                 "NotAllowed",
-                f"{user.username} may not get edgejobs.edgewise.dev {job} in namespace {namespace}: ask an "
-                f"admin for a Role that allows it (try `kubectl auth can-i get edgejobs.edgewise.dev/{job} "
+                f"{user.username} may not get {plural}.edgewise.dev {name} in namespace {namespace}: ask an "
+                f"admin for a Role that allows it (try `kubectl auth can-i get {plural}.edgewise.dev/{name} "
                 f"-n {namespace}`).",
             )
         self._allowed[key] = True

@@ -6,7 +6,9 @@ jobs/<job UID>/blobs/<sha256>    verified content, once for all attempts of the 
 jobs/<job UID>/attempts/<pod UID>.json    the manifest, written last: an attempt without one is not there
 jobs/<job UID>/aside/<pod UID>.json       this attempt's files are not the job's results
 jobs/<job UID>/published.json    the one attempt whose files are the job's results
+jobs/<job UID>/early/<pod UID>.jsonl      files of a stream's run that came home before it ended, one a line
 names/<namespace>/<job>.json     the newest job of that name
+streams/<namespace>/<stream>/<job UID>.json   a run of a stream of that name
 bundles/<namespace>/             apps' own files (bundle_store.py)
 scratch/                         files that are not finished; emptied at every start
 """
@@ -22,6 +24,7 @@ class Layout:
         self.staging = root / "staging"
         self.jobs = root / "jobs"
         self.names = root / "names"
+        self.streams = root / "streams"
         self.bundles = root / "bundles"
         self.scratch = root / "scratch"
         self.lock = root / "lock"
@@ -65,6 +68,14 @@ class Layout:
     def published(self, job_uid: str) -> Path:
         """The note of whose files are the job's results."""
         return self.jobs / job_uid / "published.json"
+
+    def early(self, job_uid: str, pod_uid: str) -> Path:
+        """What came home of an attempt of a stream's run before it ended."""
+        return self.jobs / job_uid / "early" / f"{pod_uid}.jsonl"
+
+    def run(self, namespace: str, stream: str, job_uid: str) -> Path:
+        """The note that a job is a run of a stream."""
+        return self.streams / namespace / stream / f"{job_uid}.json"
 
     def name(self, namespace: str, name: str) -> Path:
         """The newest job of that name."""

@@ -29,6 +29,7 @@ from edgewise.gateway.records import StoreBusy
 from edgewise.gateway.retention import keep_to_retention
 from edgewise.gateway.settings import SettingError, Settings
 from edgewise.gateway.store import Store
+from edgewise.gateway.streams import Streams
 from edgewise.gateway.sweep import sweep
 from edgewise.gateway.tls import CHECK_SECONDS, Certificate
 from edgewise.gateway.uploads import Uploads
@@ -83,6 +84,7 @@ class Gateway:
             readers, content = Readers(volume, cluster, identity), Content(volume, self._metrics)
             files = Files(volume, readers, content, announcer)
             attempts = Attempts(volume, readers, content)
+            streams = Streams(volume, readers, content)
             stored = BundleStore(settings.data_dir)
             bundles = Bundles(volume, stored, cluster, identity, quotas, content, settings.bundle_limit)
             certificate = Certificate(settings.tls_dir)
@@ -96,7 +98,7 @@ class Gateway:
                 background.create_task(certificate.watch(loaded, self._check_seconds))
                 self._waiting_for = f"waiting for a certificate in {settings.tls_dir}"
                 await loaded.wait()
-                app = public_app(uploads, files, attempts, bundles, self._metrics)
+                app = public_app(uploads, files, attempts, streams, bundles, self._metrics)
                 app.on_shutdown.append(self._ending)
                 async with _listening(app, settings.https_port, certificate) as https_port:
                     self._waiting_for = None

@@ -9,6 +9,7 @@ from edgewise.gateway.attempts import AttemptFiles, AttemptList
 from edgewise.gateway.bundle_store import Bundle
 from edgewise.gateway.bundles import BundleList
 from edgewise.gateway.files import Listing
+from edgewise.gateway.streams import MOST_FILES_A_PAGE, StreamListing
 
 _UID = {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
 _TAR = "application/x-tar"
@@ -38,12 +39,14 @@ def document() -> dict[str, Any]:
         Listing,
         AttemptList,
         AttemptFiles,
+        StreamListing,
         Bundle,
         BundleList,
     )
     _, schemas = json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     job = "/v1/namespaces/{namespace}/jobs/{job}"
     bundles = "/v1/namespaces/{namespace}/bundles"
+    stream = "/v1/namespaces/{namespace}/streams/{stream}"
     attempt = f"{job}/attempts/{{number}}"
     upload = "/v1/uploads/{job}/{pod}"
     return {
@@ -52,7 +55,8 @@ def document() -> dict[str, Any]:
             "title": "Edgewise gateway",
             "version": "v1",
             "description": "Takes results from the agents of an edge fleet and serves them to users. Users send a "
-            "Kubernetes token or show a client certificate of the cluster; who may get a job may read its results.",
+            "Kubernetes token or show a client certificate of the cluster; who may get a job or a stream may read "
+            "its files.",
         },
         "security": [{"token": []}, {"certificate": []}],
         "paths": {
@@ -61,8 +65,8 @@ def document() -> dict[str, Any]:
                 "parameters": _job_parameters(),
             },
             f"{job}/files/{{name}}": _file("One file", "text/csv", _job_parameters()),
-            f"{job}/archive.tar": _archive("tar", "application/x-tar"),
-            f"{job}/archive.zip": _archive("zip", "application/zip"),
+            f"{job}/archive.tar": _archive("tar", "application/x-tar", _job_parameters()),
+            f"{job}/archive.zip": _archive("zip", "application/zip", _job_parameters()),
             f"{job}/attempts": {
                 "get": _operation("Which attempts have come home", _json("AttemptList"), _READ_REFUSALS),
                 "parameters": _job_parameters(),
@@ -82,6 +86,21 @@ def document() -> dict[str, Any]:
                 "parameters": _attempt_parameters(),
             },
             f"{attempt}/logs/{{name}}": _file("One log of an attempt", "text/plain", _attempt_parameters()),
+            f"{stream}/files": {
+                "get": _operation(
+                    "What a stream has brought home, page by page",
+                    _json("StreamListing"),
+                    _READ_REFUSALS | {422: "a limit that no page can have"},
+                ),
+                "parameters": [*_stream_parameters(), *_PAGE_PARAMETERS],
+            },
+            f"{stream}/files/{{run}}/{{name}}": _file(
+                "One file of a stream's run",
+                "text/csv",
+                [*_stream_parameters(), _path("run", _TEXT, "the run's EdgeJob: the first part of the listed name")],
+            ),
+            f"{stream}/archive.tar": _archive("tar", "application/x-tar", _stream_parameters()),
+            f"{stream}/archive.zip": _archive("zip", "application/zip", _stream_parameters()),
             upload: {
                 "put": _operation("Says what an attempt will send", _json("UploadStatus"), _UPLOAD_REFUSALS)
                 | {"requestBody": {"required": True, "content": _json("UploadPlan")}},
@@ -197,11 +216,11 @@ def _file(what: str, media_type: str, parameters: list[dict[str, Any]]) -> dict[
     }
 
 
-def _archive(kind: str, media_type: str) -> dict[str, Any]:
+def _archive(kind: str, media_type: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "get": _operation(f"All files in one {kind}", _bytes(media_type), _READ_REFUSALS),
         "head": _operation(f"The {kind}, without its bytes", {}, _READ_REFUSALS),
-        "parameters": _job_parameters(),
+        "parameters": parameters,
     }
 
 
@@ -250,6 +269,25 @@ def _job_parameters() -> list[dict[str, Any]]:
         _path("job", _TEXT, "the EdgeJob's name; the newest one of that name is meant"),
         {"name": "uid", "in": "query", "schema": _UID, "description": "a certain EdgeJob of that name instead"},
     ]
+
+
+def _stream_parameters() -> list[dict[str, Any]]:
+    return [
+        _path("namespace", _TEXT, "the EdgeStream's namespace"),
+        _path("stream", _TEXT, "the EdgeStream's name; the newest one of that name is meant"),
+        {"name": "uid", "in": "query", "schema": _UID, "description": "a certain EdgeStream of that name instead"},
+    ]
+
+
+_PAGE_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "limit",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_FILES_A_PAGE, "default": 1000},
+        "description": "how many files a page has at most",
+    },
+    {"name": "after", "in": "query", "schema": _TEXT, "description": "the name of the last file of the page before"},
+]
 
 
 def _attempt_parameters() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which job a user's request means, once it is seen that the user may read it. Serves nothing itself."""
+"""Which job or stream a user's request means, once it is seen that the user may read it. Serves nothing itself."""
 
 import time
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from msgspec import ValidationError, convert
 from edgewise.gateway.cluster import Cluster, EdgeJobView, JobResults
 from edgewise.gateway.identity import Identity, asking
 from edgewise.gateway.problems import Refusal
+from edgewise.gateway.records import JobIdentity
 from edgewise.gateway.volume import Volume
 
 JOB_SECONDS = 2.0
@@ -37,6 +38,24 @@ class Asked:
         """What the EdgeJob's status says of its results, once they are home."""
         results = self.live.status.results if self.live is not None else None
         return results if results is not None and results.are_home else None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedStream:
+    """The EdgeStream that a request means, and its runs of which anything has come, oldest first."""
+
+    namespace: str
+    name: str
+    uid: str
+    runs: tuple[JobIdentity, ...]
+
+    def __str__(self) -> str:
+        return f"EdgeStream {self.namespace}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        """Where the gateway serves what belongs to the stream."""
+        return f"/v1/namespaces/{self.namespace}/streams/{self.name}"
 
 
 class Readers:
@@ -68,6 +87,30 @@ class Readers:
         if newest is None:
             raise _no_such_job(namespace, job, "")
         return Asked(namespace, job, newest, None)
+
+    async def admit_stream(self, request: web.Request) -> AskedStream:
+        """The stream that `request` names, by its name and perhaps ?uid=. Raises `Refusal` (401, 403, 404, 503).
+
+        A name means the EdgeStream that has it now; if that is deleted, the last one that a run brought something of.
+        """
+        namespace, name = request.match_info["namespace"], request.match_info["stream"]
+        await self._identity.admit_reader(request, namespace, name, "edgestreams")
+        runs = await self._volume.runs(namespace, name)
+        uid = request.query.get("uid")
+        live = None
+        if uid is None or all(run.stream_uid != uid for run in runs):
+            live = await asking(self._cluster.edge_stream(namespace, name))
+        wanted = uid or live or (runs[-1].stream_uid if runs else None)
+        theirs = tuple(run for run in runs if run.stream_uid == wanted)
+        if wanted is None or (not theirs and wanted != live):
+            which = f" with UID {uid!r}" if uid else ""
+            raise Refusal(
+                HTTPStatus.NOT_FOUND,
+                "NoSuchStream",
+                f"There is no EdgeStream {namespace}/{name}{which}, nor files of one: `kubectl get edgestreams -n "
+                f"{namespace}` lists those that there are.",
+            )
+        return AskedStream(namespace, name, wanted, theirs)
 
     async def _live(self, namespace: str, job: str) -> EdgeJobView | None:
         """The EdgeJob that has this name now."""

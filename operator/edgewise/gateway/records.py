@@ -11,12 +11,17 @@ Record = TypeVar("Record")
 
 
 class JobIdentity(Struct, frozen=True, kw_only=True):
-    """A job as the API server knows it. Of two with the same name, the one created later is the newest."""
+    """A job as the API server knows it. Of two with the same name, the one created later is the newest.
+
+    `stream` and `stream_uid` are the EdgeStream's whose run it is; empty for other jobs.
+    """
 
     uid: UID
     namespace: str
     name: str
     created_at: datetime
+    stream: str = ""
+    stream_uid: str = ""
 
 
 class AcceptedPlan(Struct, frozen=True, kw_only=True):

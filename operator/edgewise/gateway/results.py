@@ -15,6 +15,7 @@ from edgewise_agent.wire import Manifest, ResultFile, Verdict
 from msgspec import Struct, json
 
 from edgewise.gateway.durable import make_folder, replace_file, sync_folder
+from edgewise.gateway.early import Early
 from edgewise.gateway.layout import Layout
 from edgewise.gateway.names import Names
 from edgewise.gateway.records import (
@@ -39,10 +40,11 @@ logger = logging.getLogger(__name__)
 class Results:
     """The results of all jobs, and of all their attempts that are complete."""
 
-    def __init__(self, layout: Layout, names: Names, usage: Usage) -> None:
+    def __init__(self, layout: Layout, names: Names, usage: Usage, early: Early) -> None:
         self._at = layout
         self._names = names
         self._usage = usage
+        self._early = early
 
     # ---- verdicts
 
@@ -131,6 +133,17 @@ class Results:
         note = read_record(self._at.retention(job_uid), RetentionNote)
         return note.results_seconds if note is not None else None
 
+    def left_early(self, job_uid: str) -> list[Expirable]:
+        """The attempts of a stream's run that never came home whole, with what came before it ended. For a run that is
+        gone: of one that is there, more may come."""
+        found = []
+        for pod_uid in self._early.pods(job_uid):
+            if self._at.manifest(job_uid, pod_uid).exists() or self._at.removed(job_uid, pod_uid).exists():
+                continue
+            if times := [file.at for file in self._early.files(job_uid, pod_uid).values()]:
+                found.append(Expirable(pod_uid=pod_uid, completed_at=max(times), aside_at=None))
+        return found
+
     def expirable(self, job_uid: str) -> list[Expirable]:
         """The job's attempts with a final verdict whose content is here."""
         found = []
@@ -153,7 +166,8 @@ class Results:
         Raises `VolumeFull`, before anything is removed.
         """
         note = self._at.removed(job_uid, pod_uid)
-        if not self._at.manifest(job_uid, pod_uid).exists() or note.exists():
+        held = self._at.manifest(job_uid, pod_uid).exists() or self._at.early(job_uid, pod_uid).exists()
+        if not held or note.exists():
             return
         self.begin_removal(job_uid)
         make_folder(note.parent)
@@ -162,9 +176,11 @@ class Results:
 
     def forget(self, job_uid: str) -> None:
         """Removes what is left of a deleted job, once no attempt has content any more. Changes the job. Idempotent."""
-        pods = [path.stem for path in (self._at.jobs / job_uid / "attempts").glob("*.json")]
+        pods = {path.stem for path in (self._at.jobs / job_uid / "attempts").glob("*.json")}
+        pods.update(self._early.pods(job_uid))
         if all(self._at.removed(job_uid, pod_uid).exists() for pod_uid in pods):
-            for pod_uid in pods:
+            for pod_uid in sorted(pods):
+                self._early.drop(job_uid, pod_uid)
                 self.remove(job_uid, pod_uid)
 
     def begin_removal(self, job_uid: str) -> None:
@@ -270,6 +286,9 @@ class Results:
                 continue
             if (manifest := read_record(path, Manifest)) is not None:
                 used.update(sizes_of(manifest))
+        for pod_uid in self._early.pods(job_uid):
+            if not self._at.removed(job_uid, pod_uid).exists():
+                used.update(self._early.digests(job_uid, pod_uid))
         for path in (self._at.staging / job_uid).glob("*/plan.json"):
             if (accepted := read_record(path, AcceptedPlan)) is not None:
                 used.update(sizes_of(accepted.plan))
@@ -278,11 +297,16 @@ class Results:
                 blob.unlink()
 
     def _drop_empty_job(self, job_uid: str) -> None:
-        held = ((self._at.staging / job_uid).glob("*"), (self._at.jobs / job_uid / "attempts").glob("*.json"))
+        held = (
+            (self._at.staging / job_uid).glob("*"),
+            (self._at.jobs / job_uid / "attempts").glob("*.json"),
+            (self._at.jobs / job_uid / "early").glob("*.jsonl"),
+        )
         if any(any(entries) for entries in held) or not (self._at.jobs / job_uid).is_dir():
             return
         if (job := self.job(job_uid)) is not None:
             self._names.forget(job)
+            self._early.forget_run(job)
         # The record that it is there goes last: a crash before leaves a job that the next call finds again.
         for part in (self._at.jobs / job_uid).iterdir():
             if part.is_dir():

@@ -39,7 +39,10 @@ async def remove_overdue(volume: Volume, cluster: Cluster, aside: timedelta | No
         try:
             if job_uid in retention:
                 await volume.keep_for(job_uid, retention[job_uid])
-            due = overdue(await volume.expirable(job_uid), await volume.kept_for(job_uid), aside, now)
+            attempts = await volume.expirable(job_uid)
+            if job_uid not in retention:
+                attempts += await volume.left_early(job_uid)
+            due = overdue(attempts, await volume.kept_for(job_uid), aside, now)
             for pod_uid, why in due:
                 logger.info("job %s, pod %s: removing its content: %s", job_uid, pod_uid, why)
                 await volume.expire(job_uid, pod_uid, now, why)

@@ -15,6 +15,7 @@ from edgewise_agent.wire import BlobStatus, Manifest, ResultFile, UploadPlan, Up
 from msgspec import json
 
 from edgewise.gateway.durable import make_folder, move_file, replace_file
+from edgewise.gateway.early import Early, EarlyFile
 from edgewise.gateway.layout import Layout
 from edgewise.gateway.names import Names
 from edgewise.gateway.partial import BlobWriter, PartialBlob
@@ -39,11 +40,12 @@ logger = logging.getLogger(__name__)
 class Staging:
     """The uploads that are not complete. What is complete is in `results`."""
 
-    def __init__(self, layout: Layout, names: Names, usage: Usage, results: Results) -> None:
+    def __init__(self, layout: Layout, names: Names, usage: Usage, results: Results, early: Early) -> None:
         self._at = layout
         self._names = names
         self._usage = usage
         self._results = results
+        self._early = early
 
     def accept(self, job: JobIdentity, pod_uid: str, node: str, plan: UploadPlan) -> UploadStatus:
         """Takes an attempt's plan and says what is still to send. Changes the job.
@@ -59,6 +61,7 @@ class Staging:
         if plan.ahead and before is not None and not before.plan.ahead:
             raise TooLate
         self._names.remember(job)
+        self._early.remember_run(job)
         folder = self._at.upload(job.uid, pod_uid)
         make_folder(folder)
         accepted = AcceptedPlan(node=node, plan=plan)
@@ -132,6 +135,35 @@ class Staging:
         self._drop_upload(job_uid, pod_uid)
         return manifest
 
+    def keep_early(self, job_uid: str, pod_uid: str, now: datetime, stop: threading.Event) -> None:
+        """Keeps for good what has come of a stream's run that still runs: verified, and listed. Changes the job.
+
+        Of any other job nothing counts before its attempt is complete. Content with a wrong hash is dropped, and comes
+        again with the plan of the whole. Raises `VolumeFull`, and `InterruptedError` soon after `stop` is set.
+        """
+        accepted, job = self.plan(job_uid, pod_uid), self._results.job(job_uid)
+        if accepted is None or job is None or not job.stream or not accepted.plan.ahead:
+            return
+        known = self._early.files(job_uid, pod_uid)
+        kept: list[EarlyFile] = []
+        blobs = self._at.jobs / job_uid / "blobs"
+        make_folder(blobs)
+        for file in accepted.plan.files:
+            before = known.get(file.name)
+            if before is not None and before.sha256 == file.sha256:
+                continue
+            if self.offset(job_uid, pod_uid, file.sha256) < file.bytes_:
+                continue
+            try:
+                rows = self._verify(job_uid, pod_uid, file.sha256, file.bytes_, tables=_is_csv(file.name), stop=stop)
+            except Mismatch as error:
+                logger.warning("job %s, pod %s: %r has to come again: %s", job_uid, pod_uid, file.name, error)
+                continue
+            kept.append(EarlyFile(name=file.name, bytes_=file.bytes_, sha256=file.sha256, rows=rows, at=now))
+        if kept:
+            self._usage.changed(job_uid)
+            self._early.add(job_uid, pod_uid, kept)
+
     def discard(self, job_uid: str, pod_uid: str) -> None:
         """Drops an upload that is under way, and what was verified for it alone; nothing of a complete one.
 
@@ -176,31 +208,40 @@ class Staging:
 
     def _verify_all(self, job_uid: str, pod_uid: str, plan: UploadPlan, stop: threading.Event) -> dict[str, int | None]:
         """Moves each blob that proves right to its job's content; the rows of those that some name calls a CSV."""
-        blobs = self._at.jobs / job_uid / "blobs"
-        make_folder(blobs)
+        make_folder(self._at.jobs / job_uid / "blobs")
         tables = {file.sha256 for file in plan.files if _is_csv(file.name)}
         rows: dict[str, int | None] = {}
         wrong: list[BlobStatus] = []
         for sha256, size in sizes_of(plan).items():
-            stored = blobs / sha256
-            partial = PartialBlob(self._at.upload(job_uid, pod_uid), sha256)
-            if size == 0 and not stored.exists():
-                replace_file(stored, b"", self._at.scratch)
             try:
-                if stored.exists():
-                    rows[sha256] = verify(stored, sha256, count_rows=sha256 in tables, stop=stop)
-                else:
-                    partial.cut_to(size)
-                    rows[sha256] = verify(partial.data, sha256, count_rows=sha256 in tables, stop=stop)
-                    move_file(partial.data, stored)
+                rows[sha256] = self._verify(job_uid, pod_uid, sha256, size, tables=sha256 in tables, stop=stop)
             except Mismatch:
-                stored.unlink(missing_ok=True)
                 wrong.append(BlobStatus(sha256=sha256, offset=0))
-            else:
-                continue
-            partial.remove()
         if wrong:
             raise BytesMissing(tuple(wrong))
+        return rows
+
+    def _verify(
+        self, job_uid: str, pod_uid: str, sha256: str, size: int, *, tables: bool, stop: threading.Event
+    ) -> int | None:
+        """Moves a blob that proves right to its job's content, and counts its rows if it is a table.
+
+        One that is wrong is removed. Raises `Mismatch`, `InterruptedError`.
+        """
+        stored = self._at.blob(job_uid, sha256)
+        partial = PartialBlob(self._at.upload(job_uid, pod_uid), sha256)
+        if size == 0 and not stored.exists():
+            replace_file(stored, b"", self._at.scratch)
+        try:
+            if stored.exists():
+                return verify(stored, sha256, count_rows=tables, stop=stop)
+            partial.cut_to(size)
+            rows = verify(partial.data, sha256, count_rows=tables, stop=stop)
+            move_file(partial.data, stored)
+        except Mismatch:
+            stored.unlink(missing_ok=True)
+            partial.remove()
+            raise
         return rows
 
     def _drop_upload(self, job_uid: str, pod_uid: str) -> None:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from edgewise.gateway.durable import make_folder
+from edgewise.gateway.early import Early
 from edgewise.gateway.layout import Layout
 from edgewise.gateway.names import Names
 from edgewise.gateway.records import StoreBusy
@@ -19,8 +20,9 @@ class Store:
     def __init__(self, root: Path) -> None:
         self._at = Layout(root)
         names, usage = Names(self._at), Usage(self._at)
-        self.results = Results(self._at, names, usage)
-        self.staging = Staging(self._at, names, usage, self.results)
+        self.early = Early(self._at)
+        self.results = Results(self._at, names, usage, self.early)
+        self.staging = Staging(self._at, names, usage, self.results, self.early)
         self._lock = -1
 
     def open(self) -> None:
@@ -28,7 +30,8 @@ class Store:
 
         Raises `StoreBusy` while another process has it.
         """
-        for folder in (self._at.staging, self._at.jobs, self._at.names, self._at.bundles, self._at.scratch):
+        at = self._at
+        for folder in (at.staging, at.jobs, at.names, at.streams, at.bundles, at.scratch):
             make_folder(folder)
         lock = os.open(self._at.lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:

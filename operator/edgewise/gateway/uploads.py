@@ -104,6 +104,8 @@ class Uploads:
                 sizes = sizes_of(plan)
                 self._known[job_uid, pod_uid] = _Upload(node, plan.namespace, plan.job, sizes)
                 await self._volume.keep_for(job_uid, view.results_seconds)
+                if plan.ahead and view.stream is not None:
+                    await self._keep_early(job_uid, pod_uid)
         if not status.complete:
             await self._quotas.admit(plan.namespace, job_uid, pod_uid, sizes, anew=True)
         needed = sum(sizes[blob.sha256] - blob.offset for blob in status.missing)
@@ -134,6 +136,8 @@ class Uploads:
                 await self._quotas.admit(upload.namespace, job_uid, pod_uid, upload.sizes)
                 async with self._receiver.writing(job_uid, pod_uid, sha256) as writer:
                     held = await self._receiver.receive(request, turn, writer, size, body)
+                if held == size:
+                    await self._keep_early(job_uid, pod_uid)
         return json_response(BlobStatus(sha256=sha256, offset=held))
 
     async def post_complete(self, request: web.Request) -> web.Response:
@@ -156,9 +160,7 @@ class Uploads:
                     resume=missing.blobs[0],
                 ) from None
             except InterruptedError:
-                raise Refusal(
-                    HTTPStatus.SERVICE_UNAVAILABLE, "Stopping", "The gateway is being restarted: try again."
-                ) from None
+                raise _stopping() from None
         self._known.pop((job_uid, pod_uid), None)
         self._quotas.release(job_uid, pod_uid)
         self._metrics.manifests.inc()
@@ -183,6 +185,13 @@ class Uploads:
             raise _not_yours(arrival.namespace, arrival.job, pod_uid, arrival.node, node)
         settled = await self._volume.verdict(job_uid, pod_uid) is not Verdict.PENDING
         return json_response(UploadStatus(missing=(), complete=True, settled=settled))
+
+    async def _keep_early(self, job_uid: str, pod_uid: str) -> None:
+        """Keep what is whole of a stream's run that still runs."""
+        try:
+            await self._volume.keep_early(job_uid, pod_uid)
+        except InterruptedError:
+            raise _stopping() from None
 
     async def _attempt_of(self, plan: UploadPlan, job_uid: str, pod_uid: str, node: str) -> EdgeJobView:
         """The job, once its status is seen to have that attempt in that pod on that node."""
@@ -264,7 +273,19 @@ class Uploads:
 
 def _identity(view: EdgeJobView) -> JobIdentity:
     meta = view.metadata
-    return JobIdentity(uid=meta.uid, namespace=meta.namespace, name=meta.name, created_at=meta.creation_timestamp)
+    stream = view.stream
+    return JobIdentity(
+        uid=meta.uid,
+        namespace=meta.namespace,
+        name=meta.name,
+        created_at=meta.creation_timestamp,
+        stream=stream.name if stream else "",
+        stream_uid=stream.uid if stream else "",
+    )
+
+
+def _stopping() -> Refusal:
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Stopping", "The gateway is being restarted: try again.")
 
 
 def _plan(body: bytes) -> UploadPlan:

@@ -11,6 +11,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from edgewise_agent.wire import Manifest, ResultFile, UploadPlan, UploadStatus, Verdict
 
 from edgewise.gateway.durable import VolumeFull
+from edgewise.gateway.home import HomeFile, files_of_run
 from edgewise.gateway.partial import BlobWriter
 from edgewise.gateway.records import AcceptedPlan, Arrival, Expirable, JobIdentity, KeptAttempt, RemovedNote
 from edgewise.gateway.store import Store
@@ -64,6 +65,12 @@ class Volume:
                 self._verifying, lambda: self._store.staging.complete(job_uid, pod_uid, now, self._stop)
             )
 
+    async def keep_early(self, job_uid: str, pod_uid: str) -> None:
+        """`Staging.keep_early`, now. Raises `InterruptedError` when the gateway stops meanwhile."""
+        async with self._jobs.take(job_uid):
+            now = datetime.now(UTC)
+            await _in_thread(self._verifying, lambda: self._store.staging.keep_early(job_uid, pod_uid, now, self._stop))
+
     async def discard(self, job_uid: str, pod_uid: str) -> None:
         """`Staging.discard`."""
         async with self._jobs.take(job_uid):
@@ -114,6 +121,18 @@ class Volume:
     async def expirable(self, job_uid: str) -> list[Expirable]:
         """`Results.expirable`."""
         return await self.run(self._store.results.expirable, job_uid)
+
+    async def left_early(self, job_uid: str) -> list[Expirable]:
+        """`Results.left_early`."""
+        return await self.run(self._store.results.left_early, job_uid)
+
+    async def runs(self, namespace: str, stream: str) -> list[JobIdentity]:
+        """`Early.runs`."""
+        return await self.run(self._store.early.runs, namespace, stream)
+
+    async def home_of(self, job_uid: str) -> list[HomeFile]:
+        """`home.files_of_run`."""
+        return await self.run(files_of_run, self._store.results, self._store.early, job_uid)
 
     async def removed(self, job_uid: str, pod_uid: str) -> RemovedNote | None:
         """`Results.removed`."""
