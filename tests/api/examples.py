@@ -276,6 +276,40 @@ CRON_JOB: Final = _object(
 )
 
 
+STREAM: Final = _object(
+    "EdgeStream",
+    {
+        "suspend": True,
+        "runsHistoryLimit": 3,
+        "jobTemplate": {
+            "metadata": CRON_JOB["spec"]["jobTemplate"]["metadata"],
+            "spec": {
+                **{
+                    name: JOB["spec"][name]
+                    for name in ("appRef", "args", "extraArgs", "env", "envFrom", "disconnect", "retention", "priority")
+                },
+                "placement": {
+                    name: JOB["spec"]["placement"][name] for name in ("policy", "nodeSelector", "affinity", "avoid")
+                },
+            },
+        },
+    },
+    {
+        "observedGeneration": 1,
+        "phase": "Running",
+        "run": "scan-7",
+        "runNumber": 7,
+        "device": "edge-1",
+        "restarts": 5,
+        "quickEnds": 1,
+        "lastFileTime": TIME,
+        "lagSeconds": 42,
+        "nextRunAt": TIME,
+        "conditions": [CONDITION],
+    },
+)
+
+
 def named(example: dict[str, Any], name: str) -> dict[str, Any]:
     """A copy of an example with this name."""
     return {**deepcopy(example), "metadata": {"name": name}}
@@ -286,5 +320,6 @@ EXAMPLES: Final = {
     "EdgeApp": (APP, BUNDLED_APP),
     "EdgeJob": (JOB,),
     "EdgeCronJob": (CRON_JOB,),
+    "EdgeStream": (STREAM,),
 }
 """By kind; the first has (nearly) every field."""

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import pytest
-from edgewise.api import EDGE_APP, EDGE_CRON_JOB, EDGE_JOB, EDGE_NODE, KINDS, EdgeJobSpec, Kind
+from edgewise.api import EDGE_APP, EDGE_CRON_JOB, EDGE_JOB, EDGE_NODE, EDGE_STREAM, KINDS, EdgeJobSpec, Kind
 from edgewise.api.edge_job import CHANGEABLE
 from edgewise.api.schema import api_name
 
@@ -53,6 +53,12 @@ def test_a_cron_jobs_name_leaves_room_for_its_runs_names(cluster: Cluster) -> No
     cluster.create(EDGE_CRON_JOB, spec_of(EDGE_CRON_JOB, "a" * 41))
     with pytest.raises(Refused, match="the name must have at most 41 characters"):
         cluster.create(EDGE_CRON_JOB, spec_of(EDGE_CRON_JOB, "a" * 42))
+
+
+def test_a_streams_name_leaves_room_for_its_runs_names(cluster: Cluster) -> None:
+    cluster.create(EDGE_STREAM, spec_of(EDGE_STREAM, "a" * 41))
+    with pytest.raises(Refused, match="the name must have at most 41 characters"):
+        cluster.create(EDGE_STREAM, spec_of(EDGE_STREAM, "a" * 42))
 
 
 def test_an_edge_node_may_have_any_name_of_a_node(cluster: Cluster) -> None:
@@ -121,12 +127,13 @@ def test_every_rule_on_a_whole_object_is_tested_here() -> None:
     assert rules == {"the", "cancel", *UNCHANGING}, "a rule was added: test it, and name it here"
 
 
-@pytest.mark.parametrize("kind", [EDGE_APP, EDGE_NODE, EDGE_CRON_JOB], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [EDGE_APP, EDGE_NODE, EDGE_CRON_JOB, EDGE_STREAM], ids=lambda kind: kind.name)
 def test_what_is_no_job_may_be_changed(cluster: Cluster, stored: dict[str, str], kind: Kind) -> None:
     changes: dict[str, dict[str, Any]] = {
         "EdgeApp": {"image": "python:3.14"},
         "EdgeNode": {"maintenance": True},
         "EdgeCronJob": {"schedule": "@daily", "suspend": False},
+        "EdgeStream": {"suspend": False, "runsHistoryLimit": 1},
     }
     change = changes[kind.name]
     answer = cluster.patch(kind, stored[kind.name], {"spec": change})

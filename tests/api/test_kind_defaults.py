@@ -9,6 +9,7 @@ from edgewise.api import (
     EDGE_CRON_JOB,
     EDGE_JOB,
     EDGE_NODE,
+    EDGE_STREAM,
     KINDS,
     EdgeApp,
     EdgeAppSpec,
@@ -18,6 +19,8 @@ from edgewise.api import (
     EdgeJobSpec,
     EdgeNode,
     EdgeNodeSpec,
+    EdgeStream,
+    EdgeStreamSpec,
     Kind,
 )
 from edgewise.api.crd import custom_resource_definition
@@ -33,6 +36,7 @@ BARE: Final[dict[str, dict[str, Any]]] = {
     "EdgeApp": {"spec": {"image": "python"}},
     "EdgeJob": {"spec": {"appRef": {"name": "python"}}},
     "EdgeCronJob": {"spec": {"schedule": "@daily", "jobTemplate": {"spec": {"appRef": {"name": "python"}}}}},
+    "EdgeStream": {"spec": {"jobTemplate": {"spec": {"appRef": {"name": "python"}}}}},
 }
 """The least that each kind needs."""
 
@@ -61,12 +65,19 @@ FILLED["EdgeCronJob"] = {
     "failedJobsHistoryLimit": 1,
     "jobTemplate": {"spec": FILLED["EdgeJob"]},
 }
+FILLED["EdgeStream"] = {
+    "suspend": False,
+    "runsHistoryLimit": 3,
+    "jobTemplate": {
+        "spec": {name: FILLED["EdgeJob"][name] for name in ("appRef", "disconnect", "retention", "priority")}
+    },
+}
 
 
 def bare(kind: Kind, name: str = NAME) -> dict[str, Any]:
     """The least manifest of a kind."""
     whole = {"apiVersion": "edgewise.dev/v1alpha1", "kind": kind.name, "metadata": {"name": name}, **BARE[kind.name]}
-    if kind in (EDGE_JOB, EDGE_CRON_JOB):
+    if kind in (EDGE_JOB, EDGE_CRON_JOB, EDGE_STREAM):
         whole["spec"] = {**whole["spec"], "suspend": True}
     return whole
 
@@ -99,6 +110,8 @@ def test_the_models_have_the_defaults_of_the_api_server(cluster: Cluster) -> Non
     assert EdgeJob.model_validate(answers["EdgeJob"]).spec == EdgeJobSpec.model_validate(BARE["EdgeJob"]["spec"])
     cron_job = EdgeCronJob.model_validate(answers["EdgeCronJob"])
     assert cron_job.spec == EdgeCronJobSpec.model_validate(BARE["EdgeCronJob"]["spec"])
+    stream = EdgeStream.model_validate(answers["EdgeStream"])
+    assert stream.spec == EdgeStreamSpec.model_validate(BARE["EdgeStream"]["spec"])
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -126,6 +139,10 @@ def test_every_default_is_tested_here(kind: Kind) -> None:
         },
         "EdgeJob": of_a_job,
         "EdgeCronJob": of_a_job | {"concurrencyPolicy", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"},
+        "EdgeStream": {
+            *("suspend", "runsHistoryLimit", "replaceAfterSeconds", "pods", "priority"),
+            *("optional", "observedGeneration"),
+        },
     }
     assert found == tested[kind.name]
 
@@ -216,6 +233,16 @@ def test_kubectl_get_tells_the_story(cluster: Cluster, stored: dict[str, str], k
             "Suspend": True,
             "Active": 1,
             "Next-Run": "2026-01-02T03:04:05Z",
+            "Ready": "True",
+            "Reason": "Fresh",
+        },
+        "EdgeStream": {
+            "Phase": "Running",
+            "App": "surveillance",
+            "Device": "edge-1",
+            "Run": 7,
+            "Restarts": 5,
+            "Lag": 42,
             "Ready": "True",
             "Reason": "Fresh",
         },

@@ -14,6 +14,7 @@ from tests.api.examples import EXAMPLES, named
 from tests.api.job_fields import EDGE_JOB_FIELDS
 from tests.api.node_fields import EDGE_NODE_FIELDS
 from tests.api.paths import BOUNDS, changed, constraints
+from tests.api.stream_fields import EDGE_STREAM_FIELDS
 from tests.api.values import Field
 
 FIELDS: Final[dict[str, dict[str, Field]]] = {
@@ -21,6 +22,7 @@ FIELDS: Final[dict[str, dict[str, Field]]] = {
     "EdgeApp": EDGE_APP_FIELDS,
     "EdgeJob": EDGE_JOB_FIELDS,
     "EdgeCronJob": EDGE_CRON_JOB_FIELDS,
+    "EdgeStream": EDGE_STREAM_FIELDS,
 }
 
 SAYINGS: Final = {
