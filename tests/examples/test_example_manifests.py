@@ -68,15 +68,16 @@ def test_the_api_server_takes_the_one_with_a_bundle(kubectl: Kubectl, namespace:
     assert len(created.splitlines()) == 2
 
 
-def test_the_api_server_takes_the_one_by_a_schedule(kubectl: Kubectl, namespace: str) -> None:
-    rendered = kubectl("kustomize", str(ROOT / "examples/hourly"))
+@pytest.mark.parametrize(("example", "kind"), [("hourly", "EdgeCronJob"), ("meter", "EdgeStream")])
+def test_the_api_server_takes_those_that_make_jobs(kubectl: Kubectl, namespace: str, example: str, kind: str) -> None:
+    rendered = kubectl("kustomize", str(ROOT / "examples" / example))
     ours = rendered.replace("namespace: demo\n", f"namespace: {namespace}\n")
     created = kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", stdin=ours)
     assert sorted(line.split("/")[0].split(".")[0] for line in created.splitlines()) == [
         "configmap",
         "edgeapp",
-        "edgecronjob",
+        kind.lower(),
     ]
     objects: dict[str, Any] = {one["kind"]: one for one in yaml.safe_load_all(rendered)}
-    app = objects["EdgeCronJob"]["spec"]["jobTemplate"]["spec"]["appRef"]["name"]
+    app = objects[kind]["spec"]["jobTemplate"]["spec"]["appRef"]["name"]
     assert app == objects["EdgeApp"]["metadata"]["name"]

@@ -2,9 +2,12 @@
 
 import csv
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.examples.conftest import RunExample
+from testbed import wait_until
+from tests.examples.conftest import ROOT, RunExample
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -95,3 +98,27 @@ def test_photographs_are_sorted_by_what_the_bundle_says(run_example: RunExample,
     assert all(
         (row["verdict"] == "sharp") == (float(row["sharpness"]) >= 100 and float(row["contrast"]) >= 20) for row in rows
     )
+
+
+def test_a_meter_closes_file_after_file_and_keeps_the_newest(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples/meter/meter.py"), "--every-seconds=0.05", "--file-seconds=0.3"]
+    environment = {"EDGEWISE_OUTPUTS": str(tmp_path), "EDGEWISE_NODE": "edge-1"}
+    seen: set[Path] = set()
+    with subprocess.Popen([*command, "--keep-files=2"], env=environment) as meter:
+
+        def closed() -> bool:
+            seen.update(tmp_path.glob("*.csv"))
+            return len(seen) >= 4
+
+        wait_until(closed, "the meter closes files", seconds=30)
+        meter.terminate()
+        assert meter.wait(timeout=10) == 0
+    left = sorted(tmp_path.iterdir())
+    assert [path.suffix for path in left] == [".csv", ".csv"], "what was begun is closed, and the newest are kept"
+    assert min(seen) not in left
+    rows = [row for path in left for row in table(path)]
+    assert rows == sorted(rows, key=lambda row: row["time"])
+    for row in rows:
+        assert row["node"] == "edge-1"
+        assert 0 <= float(row["busy_percent"]) <= 100
+        assert 0 < float(row["memory_percent"]) < 100
