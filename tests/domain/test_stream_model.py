@@ -214,7 +214,7 @@ class Small:
         spec, status = self.stream.spec, self.stream.status
         names = [f"scan-{number}" for number in range(1, status.run_number + 1)]
         assert self.created == names, "a run was doubled or left out"
-        assert status.restarts <= self.ends
+        assert (status.restarts or 0) <= self.ends
         assert status.observed_generation == self.stream.generation
         going_on = [StreamRun(one, self.number(one.key)) for one in self.going_on()]
         if spec.suspend:

@@ -152,9 +152,9 @@ def test_a_stream_goes_on_and_keeps_its_files(fleet: Fleet, namespace: str) -> N
         status = stream.until("its lag is told", lambda now: "lagSeconds" in now, seconds=30)
         assert status["lagSeconds"] <= 60
         assert status["lastFileTime"]
-        columns = fleet.kubectl("get", "est", "scan", "--namespace", namespace).splitlines()
-        shown = dict(zip(columns[0].split(), columns[1].split(), strict=True))
-        assert shown["DEVICE"] == DEVICE
+        columns, row = fleet.kubectl("get", "est", "scan", "--namespace", namespace).splitlines()
+        shown = dict(zip(columns.split(), row.split(), strict=True))
+        assert (shown["DEVICE"], shown["RUN"], shown["RESTARTS"], shown["READY"]) == (DEVICE, "1", "0", "True"), row
         assert shown["LAG"].isdigit()
 
         fleet.power_off(DEVICE)

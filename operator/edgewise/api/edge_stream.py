@@ -118,8 +118,8 @@ class EdgeStreamStatus(Model):
     """How many runs there have been; the last one has this number in its name."""
     device: OptionalObjectName = ""
     """Where the run goes on; empty while none does."""
-    restarts: Count = 0
-    """How often a run followed one that had ended by itself or lost its device."""
+    restarts: Count | None = None
+    """How often a run followed one that had ended by itself or lost its device; absent before anyone has looked."""
     quick_ends: Count = 0
     """How many runs in a row, up to the one before the last, ended so soon that the next one had to wait longer."""
     last_file_time: Timestamp | None = None

@@ -131,7 +131,7 @@ def count(draft: StreamDraft) -> None:
     """
     old = draft.stream.status
     draft.number = max([old.run_number, *(run.number for run in draft.runs)])
-    draft.restarts, draft.quick_ends = old.restarts, old.quick_ends
+    draft.restarts, draft.quick_ends = old.restarts or 0, old.quick_ends
     if old.run_number in (draft.number, 0):
         return
     before = next((run for run in draft.runs if run.number == old.run_number), None)
