@@ -20,9 +20,10 @@ from edgewise_agent.wire import PlannedFile, UploadPlan
 
 ON_CLOSE: Final = "OnClose"
 QUIET_SECONDS: Final = 30.0
-"""A file that nobody has changed for so long is taken for finished."""
+"""A file that nobody has changed for so long is taken for finished; twice as long each time that this was wrong."""
 MOST_AHEAD: Final = 1000
-"""Files of one volume that go ahead; the others come at the end. Each plan names all of them again."""
+"""Files of one volume that go ahead, of those that are in its folder; the others come later, or at the end. Each plan
+names all of them again."""
 
 
 def wants_ahead(entry: Entry) -> bool:
@@ -41,8 +42,8 @@ class _Version:
 @dataclass(slots=True)
 class _Seen:
     finished: dict[str, tuple[_Version, PlannedFile]] = field(default_factory=dict)
-    growing: set[str] = field(default_factory=set)
-    """files that were changed after they had been taken for finished: left for the end, or they would go many times"""
+    patience: dict[str, float] = field(default_factory=dict)
+    """how long files must be quiet, in seconds, that were changed after they had been taken for finished"""
     home: UploadPlan | None = None
     """the last plan whose files the gateway had all"""
 
@@ -66,7 +67,7 @@ class Ahead:
         """
         root, seen = Path(entry.target), self._seen.setdefault(entry.volume_id, _Seen())
         self._drop_changed(root, seen)
-        room = min(entry.asked.max_files, MOST_AHEAD) - len(seen.finished) - len(seen.growing)
+        room = min(entry.asked.max_files, MOST_AHEAD) - len(seen.finished)
         bytes_left = entry.asked.size_limit_bytes - sum(file.bytes_ for _, file in seen.finished.values())
         for name, version in nsmallest(
             max(0, room), _quiet(root, entry, seen), key=lambda one: (one[1].ctime_ns, one[0])
@@ -100,25 +101,29 @@ class Ahead:
     @staticmethod
     def _drop_changed(root: Path, seen: _Seen) -> None:
         """Take out what is not as it was, in one walk; what the app removed may come again under that name."""
-        gone = dict.fromkeys(seen.finished)
+        gone = seen.finished.keys() | seen.patience.keys()
         for found in walk(root):
+            gone.discard(found.name)
             known = seen.finished.get(found.name)
             if known is None:
                 continue
-            del gone[found.name]
             if known[0] != _Version(found.status.st_size, found.status.st_ctime_ns) or refusal_of(found):
                 del seen.finished[found.name]
-                seen.growing.add(found.name)
+                seen.patience[found.name] = 2 * seen.patience.get(found.name, QUIET_SECONDS)
         for name in gone:
-            del seen.finished[name]
+            seen.finished.pop(name, None)
+            seen.patience.pop(name, None)
 
 
 def _quiet(root: Path, entry: Entry, seen: _Seen) -> Iterator[tuple[str, _Version]]:
     """The files that the app wants home, that may be sent, and that have been quiet, but are not known yet."""
-    until_ns = time.time_ns() - int(QUIET_SECONDS * 1e9)
+    now_ns = time.time_ns()
     for found in walk(root):
-        if found.is_folder or found.name in seen.finished or found.name in seen.growing:
+        if found.is_folder or found.name in seen.finished:
             continue
-        if found.status.st_ctime_ns > until_ns or refusal_of(found) or not included(found.name, entry.asked.include):
+        patience_ns = int(seen.patience.get(found.name, QUIET_SECONDS) * 1e9)
+        if found.status.st_ctime_ns > now_ns - patience_ns:
+            continue
+        if refusal_of(found) or not included(found.name, entry.asked.include):
             continue
         yield found.name, _Version(found.status.st_size, found.status.st_ctime_ns)

@@ -80,19 +80,37 @@ def test_a_plan_that_has_arrived_is_not_made_again(pod: Pod, clock: Clock) -> No
     assert names(ahead, pod) == ["a.csv", "b.csv"], "each plan names what is home, or the gateway would drop it"
 
 
-def test_a_file_that_goes_on_after_all_is_left_for_the_end(pod: Pod, clock: Clock) -> None:
+def test_a_file_that_goes_on_after_all_must_be_quiet_for_longer(pod: Pod, clock: Clock) -> None:
     ahead, clock.seconds = Ahead(), 100
     pod.write(grows_csv="1", stays_csv="1", goes_csv="1")
     assert names(ahead, pod) == ["goes.csv", "grows.csv", "stays.csv"]
-    (pod.target / "grows.csv").write_text("12")
     (pod.target / "goes.csv").unlink()
+    for times in (2, 4, 8):
+        (pod.target / "grows.csv").write_text("1" * times)
+        clock.seconds = times * module.QUIET_SECONDS - 1
+        assert names(ahead, pod) == ["stays.csv"]
+        clock.seconds = times * module.QUIET_SECONDS + 1
+        assert names(ahead, pod) == ["grows.csv", "stays.csv"]
+    (pod.target / "grows.csv").unlink()
     assert names(ahead, pod) == ["stays.csv"]
-    clock.seconds = 1000
-    assert names(ahead, pod) == ["stays.csv"]
-    pod.write(goes_csv="again")
-    assert names(ahead, pod) == ["goes.csv", "stays.csv"]
-    ahead.forget_all_but(frozenset())
-    assert names(ahead, pod) == ["goes.csv", "grows.csv", "stays.csv"], "after a restart it is tried once more"
+    pod.write(goes_csv="again", grows_csv="again")
+    clock.seconds = module.QUIET_SECONDS + 1
+    assert names(ahead, pod) == ["goes.csv", "grows.csv", "stays.csv"], "what is removed has left nothing behind"
+
+
+def test_an_app_that_removes_its_files_can_send_any_number(
+    pod: Pod, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, clock.seconds = Ahead(), 100
+    monkeypatch.setattr(module, "MOST_AHEAD", 2)
+    for number in range(10):
+        path = pod.target / f"{number}.csv"
+        path.write_text("1")
+        assert f"{number}.csv" in (names(ahead, pod) or [])
+        path.write_text("12")
+        names(ahead, pod)
+        if number:
+            (pod.target / f"{number - 1}.csv").unlink()
 
 
 def test_limits_hold_and_nothing_hostile_goes_ahead(pod: Pod, clock: Clock) -> None:

@@ -151,7 +151,9 @@ async def test_all_runs_are_in_one_listing_page_by_page(streaming: World) -> Non
                 found += [file.name for file in listing.files]
                 following = listing.next
             assert found == expected
-        assert (await page(user, f"{STREAM}/files?after=scan-9/a.csv")).files == ()
+        for after, rest in (("scan-0/x.csv", 0), ("scan-1/m.csv", 1), ("scan-1/zz.csv", 2), ("scan-9/a.csv", 4)):
+            listed = (await page(user, f"{STREAM}/files?after={after}")).files
+            assert [file.name for file in listed] == expected[rest:], "also after what is not there any more"
         for bad in ("0", "10001", "x", ""):
             assert await refusal(user, f"{STREAM}/files?limit={bad}") == (422, (await refused_limit(user, bad)))
 
@@ -238,17 +240,46 @@ async def test_a_run_whose_device_never_came_back_keeps_its_files(streaming: Wor
     assert streaming.on_volume("streams/demo/scan/*") == []
 
 
-async def test_files_of_a_run_that_is_there_do_not_go_before_it_has_ended(streaming: World) -> None:
+async def test_each_file_goes_when_its_own_time_is_over(streaming: World) -> None:
+    """A run may last for a year, so its files do not wait for its end; only what would come again stays."""
     add_run(streaming, "scan-1", retention="1h")
+    hour = timedelta(hours=1)
     async with streaming.gateway() as agent:
-        await send_ahead(agent, "scan-1", {"a.csv": A})
+        await send_ahead(agent, "scan-1", {"a.csv": A, "b.csv": B})
+        await send_ahead(agent, "scan-1", {"b.csv": B})
+    came = datetime.now(UTC)
     async with rounds(streaming) as (volume, cluster):
-        later = datetime.now(UTC) + timedelta(days=2)
-        assert await remove_overdue(volume, cluster, timedelta(days=7), later) == 0
-    assert len(streaming.on_volume("jobs/*/blobs/*")) == 1
+        assert await remove_overdue(volume, cluster, timedelta(days=7), came + hour - timedelta(minutes=1)) == 0
+        assert await remove_overdue(volume, cluster, timedelta(days=7), came + hour) == 1
+        assert await remove_overdue(volume, cluster, timedelta(days=7), came + hour) == 0
+    async with streaming.gateway() as agent, streaming.client("ada") as user:
+        assert await names(user) == ["scan-1/b.csv"], "its device still offers it"
+        assert (await refusal(user, f"{STREAM}/files/scan-1/a.csv"))[1].reason == "NoSuchFile"
+        assert len(streaming.on_volume("jobs/*/blobs/*")) == 1
+        await send_ahead(agent, "scan-1", {"c.csv": C})
+    async with rounds(streaming) as (volume, cluster):
+        assert await remove_overdue(volume, cluster, timedelta(days=7), came + hour) == 1
+    async with streaming.gateway() as agent, streaming.client("ada") as user:
+        assert await names(user) == ["scan-1/c.csv"]
+        await send_whole(agent, "scan-1", {"c.csv": C})
+        assert await names(user) == ["scan-1/c.csv"]
+        assert await content(user, f"{STREAM}/files/scan-1/c.csv") == C
 
 
-async def test_files_of_a_run_that_has_ended_go_together(streaming: World) -> None:
+async def test_files_that_are_wanted_for_ever_stay(streaming: World) -> None:
+    async with streaming.gateway() as agent:
+        await send_ahead(agent, "scan-1", {"a.csv": A, "b.csv": B})
+        await send_ahead(agent, "scan-1", {"b.csv": B})
+    del streaming.api.jobs["demo", "scan-1"]
+    async with rounds(streaming) as (volume, cluster):
+        much_later = datetime.now(UTC) + timedelta(days=4000)
+        assert await sweep_once(volume, cluster, -1) == 1
+        assert await remove_overdue(volume, cluster, timedelta(days=7), much_later) == 0
+    async with streaming.gateway(), streaming.client("ada") as user:
+        assert await names(user) == ["scan-1/a.csv", "scan-1/b.csv"]
+
+
+async def test_files_of_a_run_that_has_ended_go_like_any_results(streaming: World) -> None:
     add_run(streaming, "scan-1", retention="1h")
     async with streaming.gateway() as agent, streaming.client("ada") as user:
         await send_ahead(agent, "scan-1", {"a.csv": A})
@@ -261,7 +292,7 @@ async def test_files_of_a_run_that_has_ended_go_together(streaming: World) -> No
         assert await names(user) == ["scan-1/a.csv", "scan-1/b.csv"]
     async with rounds(streaming) as (volume, cluster):
         later = datetime.now(UTC) + timedelta(hours=2)
-        assert await remove_overdue(volume, cluster, timedelta(days=7), later) == 1
+        assert await remove_overdue(volume, cluster, timedelta(days=7), later) == 2
     async with streaming.gateway(), streaming.client("ada") as user:
         assert await names(user) == []
         status, problem = await refusal(user, f"{STREAM}/files/scan-1/a.csv")

@@ -6,7 +6,7 @@ job must not overlap where they change it: the caller holds a lock for each job.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Set
 from datetime import datetime
 
 from edgewise_agent.wire import SHA256, Bytes, FileName
@@ -67,16 +67,24 @@ class Early:
             try:
                 os.ftruncate(descriptor, end := _end_of_lines(descriptor))
                 os.lseek(descriptor, end, os.SEEK_SET)
-                write_all(descriptor, b"".join(json.encode(file) + b"\n" for file in files))
+                write_all(descriptor, _lines(files))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             sync_folder(path.parent)
 
-    def drop(self, job_uid: str, pod_uid: str) -> None:
-        """Forgets these files. Idempotent."""
+    def overdue(self, job_uid: str, pod_uid: str, until: datetime, offered: Set[str]) -> set[str]:
+        """The names of the files that came home until then, but for those whose content is `offered`."""
+        files = self.files(job_uid, pod_uid).values()
+        return {file.name for file in files if file.at <= until and file.sha256 not in offered}
+
+    def drop(self, job_uid: str, pod_uid: str, names: Collection[str]) -> None:
+        """Forgets these files. Idempotent. Raises `VolumeFull`, and then forgets none."""
         path = self._at.early(job_uid, pod_uid)
-        if path.exists():
+        left = [file for file in self.files(job_uid, pod_uid).values() if file.name not in names]
+        if left:
+            replace_file(path, _lines(left), self._at.scratch)
+        elif path.exists():
             path.unlink()
             sync_folder(path.parent)
 
@@ -98,6 +106,10 @@ class Early:
         paths = (self._at.streams / namespace / stream).glob("*.json")
         runs = [run for path in paths if (run := read_record(path, JobIdentity)) is not None]
         return sorted(runs, key=lambda run: (run.created_at, run.uid))
+
+
+def _lines(files: Iterable[EarlyFile]) -> bytes:
+    return b"".join(json.encode(file) + b"\n" for file in files)
 
 
 def _end_of_lines(descriptor: int) -> int:

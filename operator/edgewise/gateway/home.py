@@ -23,10 +23,9 @@ def files_of_run(results: Results, early: Early, job_uid: str) -> list[HomeFile]
     """
     found: dict[str, HomeFile] = {}
     for pod_uid in early.pods(job_uid):
-        if results.removed(job_uid, pod_uid) is None:
-            for one in early.files(job_uid, pod_uid).values():
-                file = ResultFile(name=one.name, bytes_=one.bytes_, sha256=one.sha256, rows=one.rows)
-                found[one.name] = HomeFile(file=file, at=one.at)
+        for one in early.files(job_uid, pod_uid).values():
+            file = ResultFile(name=one.name, bytes_=one.bytes_, sha256=one.sha256, rows=one.rows)
+            found[one.name] = HomeFile(file=file, at=one.at)
     for attempt in results.attempts(job_uid):
         if attempt.removed is None and not attempt.manifest.logs_only:
             for file in attempt.manifest.files:

@@ -133,17 +133,6 @@ class Results:
         note = read_record(self._at.retention(job_uid), RetentionNote)
         return note.results_seconds if note is not None else None
 
-    def left_early(self, job_uid: str) -> list[Expirable]:
-        """The attempts of a stream's run that never came home whole, with what came before it ended. For a run that is
-        gone: of one that is there, more may come."""
-        found = []
-        for pod_uid in self._early.pods(job_uid):
-            if self._at.manifest(job_uid, pod_uid).exists() or self._at.removed(job_uid, pod_uid).exists():
-                continue
-            if times := [file.at for file in self._early.files(job_uid, pod_uid).values()]:
-                found.append(Expirable(pod_uid=pod_uid, completed_at=max(times), aside_at=None))
-        return found
-
     def expirable(self, job_uid: str) -> list[Expirable]:
         """The job's attempts with a final verdict whose content is here."""
         found = []
@@ -166,21 +155,38 @@ class Results:
         Raises `VolumeFull`, before anything is removed.
         """
         note = self._at.removed(job_uid, pod_uid)
-        held = self._at.manifest(job_uid, pod_uid).exists() or self._at.early(job_uid, pod_uid).exists()
-        if not held or note.exists():
+        if not self._at.manifest(job_uid, pod_uid).exists() or note.exists():
             return
         self.begin_removal(job_uid)
         make_folder(note.parent)
         replace_file(note, json.encode(RemovedNote(at=now, why=why)), self._at.scratch)
         self.tidy(job_uid)
 
+    def expire_early(self, job_uid: str, until: datetime) -> int:
+        """Removes the files of a stream's run that came home until then while it ran; how many there were.
+
+        Those that their device still offers stay, or it would send them again. Changes the job. Idempotent. Raises
+        `VolumeFull`.
+        """
+        count = 0
+        for pod_uid in self._early.pods(job_uid):
+            accepted = read_record(self._at.plan(job_uid, pod_uid), AcceptedPlan)
+            offered = sizes_of(accepted.plan).keys() if accepted is not None else frozenset[str]()
+            if names := self._early.overdue(job_uid, pod_uid, until, offered):
+                self.begin_removal(job_uid)
+                self._early.drop(job_uid, pod_uid, names)
+                count += len(names)
+        if count:
+            self.tidy(job_uid)
+        return count
+
     def forget(self, job_uid: str) -> None:
         """Removes what is left of a deleted job, once no attempt has content any more. Changes the job. Idempotent."""
-        pods = {path.stem for path in (self._at.jobs / job_uid / "attempts").glob("*.json")}
-        pods.update(self._early.pods(job_uid))
+        pods = [path.stem for path in (self._at.jobs / job_uid / "attempts").glob("*.json")]
+        if self._early.pods(job_uid):
+            return
         if all(self._at.removed(job_uid, pod_uid).exists() for pod_uid in pods):
-            for pod_uid in sorted(pods):
-                self._early.drop(job_uid, pod_uid)
+            for pod_uid in pods:
                 self.remove(job_uid, pod_uid)
 
     def begin_removal(self, job_uid: str) -> None:
@@ -287,8 +293,7 @@ class Results:
             if (manifest := read_record(path, Manifest)) is not None:
                 used.update(sizes_of(manifest))
         for pod_uid in self._early.pods(job_uid):
-            if not self._at.removed(job_uid, pod_uid).exists():
-                used.update(self._early.digests(job_uid, pod_uid))
+            used.update(self._early.digests(job_uid, pod_uid))
         for path in (self._at.staging / job_uid).glob("*/plan.json"):
             if (accepted := read_record(path, AcceptedPlan)) is not None:
                 used.update(sizes_of(accepted.plan))

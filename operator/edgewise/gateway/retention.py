@@ -32,17 +32,20 @@ def overdue(
 
 
 async def remove_overdue(volume: Volume, cluster: Cluster, aside: timedelta | None, now: datetime) -> int:
-    """One round over all jobs; how many attempts' content it removed. Raises `ClusterUnreachable`."""
+    """One round over all jobs; how much it removed: attempts' content, and files that came home before their attempt.
+
+    Raises `ClusterUnreachable`.
+    """
     retention = await cluster.results_retention()
     removed = 0
     for job_uid in await volume.job_uids():
         try:
             if job_uid in retention:
                 await volume.keep_for(job_uid, retention[job_uid])
-            attempts = await volume.expirable(job_uid)
-            if job_uid not in retention:
-                attempts += await volume.left_early(job_uid)
-            due = overdue(attempts, await volume.kept_for(job_uid), aside, now)
+            seconds = await volume.kept_for(job_uid)
+            if seconds is not None:
+                removed += await volume.expire_early(job_uid, now - timedelta(seconds=seconds))
+            due = overdue(await volume.expirable(job_uid), seconds, aside, now)
             for pod_uid, why in due:
                 logger.info("job %s, pod %s: removing its content: %s", job_uid, pod_uid, why)
                 await volume.expire(job_uid, pod_uid, now, why)

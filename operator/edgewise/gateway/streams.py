@@ -123,11 +123,14 @@ class Streams:
         return await self._content.send(request, HTTPStatus.OK, headers, None, pieces)
 
     async def _files(self, asked: AskedStream, after: str) -> AsyncIterator[tuple[JobIdentity, HomeFile]]:
-        """The files after that of a name `<run>/<name>`, run by run, oldest first; all of them if it is empty."""
+        """The files after that of a name `<run>/<name>`, run by run, oldest first; all of them if it is empty.
+
+        That file, and its run, need not be there any more.
+        """
         run_name, _, name = after.partition("/")
-        names = [run.name for run in asked.runs]
-        first = names.index(run_name) if run_name in names else len(names) if after else 0
-        for run in asked.runs[first:]:
+        for run in asked.runs:
+            if _number(run.name) < _number(run_name):
+                continue
             for home in await self._volume.home_of(run.uid):
                 if run.name != run_name or home.file.name > name:
                     yield run, home
@@ -140,6 +143,12 @@ class Streams:
                 raise content_lost(lost, str(asked))
             files += [Packed(f"{run.name}/{one.file.name}", one.at, run.uid, one.file) for one in home]
         return files
+
+
+def _number(run: str) -> int:
+    """The number in a run's name; 0 where there is none."""
+    digits = run.rpartition("-")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() else 0
 
 
 def _limit(request: web.Request) -> int:

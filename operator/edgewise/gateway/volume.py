@@ -100,6 +100,11 @@ class Volume:
         async with self._jobs.take(job_uid):
             await self.run(self._store.results.expire, job_uid, pod_uid, now, why)
 
+    async def expire_early(self, job_uid: str, until: datetime) -> int:
+        """`Results.expire_early`."""
+        async with self._jobs.take(job_uid):
+            return await self.run(self._store.results.expire_early, job_uid, until)
+
     async def tidy(self, job_uid: str) -> None:
         """`Results.tidy`."""
         async with self._jobs.take(job_uid):
@@ -121,10 +126,6 @@ class Volume:
     async def expirable(self, job_uid: str) -> list[Expirable]:
         """`Results.expirable`."""
         return await self.run(self._store.results.expirable, job_uid)
-
-    async def left_early(self, job_uid: str) -> list[Expirable]:
-        """`Results.left_early`."""
-        return await self.run(self._store.results.left_early, job_uid)
 
     async def runs(self, namespace: str, stream: str) -> list[JobIdentity]:
         """`Early.runs`."""
