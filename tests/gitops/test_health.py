@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from edgewise.api import KINDS
+from edgewise.api import KINDS, EdgeJobStatus, Outcome, Phase
 from edgewise.domain.actions import PatchStatus, Plan
 from edgewise.domain.lifecycle import PATIENCE, REFUSALS
-from edgewise.domain.views import Refusal
+from edgewise.domain.views import JobView, Refusal
 
 from tests.domain.builders import (
     JOB_UID,
     NOW,
+    STREAM_UID,
     app,
     beat,
     cron,
@@ -24,8 +25,10 @@ from tests.domain.builders import (
     manifest,
     planned,
     seconds,
+    stream,
 )
 from tests.domain.reading import DONE, FAILED, RUNNING, WAITING
+from tests.domain.test_streams import at_work, condition, ended, run, settled
 from tests.gitops.health import Verdict, cel_expressions, judged, lua_scripts
 
 WORKING = Verdict("InProgress", "Progressing", "InProgress")
@@ -33,7 +36,7 @@ GOOD = Verdict("Current", "Healthy", "Current")
 PAUSED = Verdict("Current", "Suspended", "Current")
 BROKEN = Verdict("Failed", "Degraded", "Failed")
 
-_PLURALS = {"EdgeJob": "edgejobs", "EdgeCronJob": "edgecronjobs", "EdgeApp": "edgeapps", "EdgeNode": "edgenodes"}
+_PLURALS = {kind.name: kind.plural for kind in KINDS}
 
 
 def held(kind: str, plan: Plan, spec: dict[str, Any] | None = None, generation: int = 1) -> dict[str, Any]:
@@ -64,6 +67,11 @@ def a_cron(spec: dict[str, Any] | None = None, **world: Any) -> dict[str, Any]:
     return held("EdgeCronJob", planned(crons=(cron(spec=spec or {}, created_at=NOW),), **world), spec)
 
 
+def a_stream(spec: dict[str, Any] | None = None, *runs: JobView, **world: Any) -> dict[str, Any]:
+    of = stream(spec=spec or {}, status=settled())
+    return held("EdgeStream", planned(**({"streams": (of,), "jobs": runs, "apps": ()} | world)), spec)
+
+
 def an_app(**spec: Any) -> dict[str, Any]:
     return held("EdgeApp", planned(apps=(app(**spec),), nodes=()))
 
@@ -75,6 +83,11 @@ def a_device(spec: dict[str, Any] | None = None, **values: Any) -> dict[str, Any
 BEYOND = NOW - PATIENCE
 NO_SECRET = replace(WAITING, waiting_reason="CreateContainerConfigError", waiting_message="no secret")
 ONE_ATTEMPT = {"retry": {"maxAttempts": 1}}
+
+
+NO_APP = EdgeJobStatus(phase=Phase.PENDING, conditions=(condition("Stalled", reason="AppNotFound", message="none"),))
+CANCELLED = ended(outcome=Outcome.CANCELLED, phase=Phase.CANCELLED)
+REFUSED_RUN = {STREAM_UID: Refusal("exceeded quota", NOW + seconds(5), 1)}
 
 
 def refused(times: int) -> dict[str, Any]:
@@ -115,6 +128,18 @@ MOMENTS: list[tuple[str, Callable[[], dict[str, Any]], Verdict]] = [
     ("a schedule", a_cron, GOOD),
     ("a suspended schedule", lambda: a_cron({"suspend": True}), PAUSED),
     ("a schedule in a zone that is not there", lambda: a_cron({"timeZone": "Mars/Olympus"}), BROKEN),
+    ("a new stream", lambda: bare("EdgeStream", {"observedGeneration": -1}), WORKING),
+    ("a stream whose run waits for a device", lambda: a_stream({}, run(1)), WORKING),
+    ("a stream that runs", lambda: a_stream({}, run(1, at_work())), GOOD),
+    ("a stream between two runs", lambda: a_stream({}, run(1, ended())), WORKING),
+    ("a stream whose app is not there", lambda: a_stream({}, run(1, NO_APP)), BROKEN),
+    ("a stream whose run is refused", lambda: a_stream({}, refusals=REFUSED_RUN), BROKEN),
+    (
+        "a stream that is about to be suspended",
+        lambda: a_stream({"suspend": True}, run(1, at_work())),
+        Verdict("InProgress", "Suspended", "InProgress"),
+    ),
+    ("a suspended stream", lambda: a_stream({"suspend": True}, run(1, CANCELLED)), PAUSED),
     ("a new app", lambda: bare("EdgeApp", {"observedGeneration": -1}), WORKING),
     ("an app", an_app, GOOD),
     ("an app that can't be run", lambda: an_app(inputs=[{"name": "p", "mountPath": "/data"}]), BROKEN),
